@@ -10,8 +10,8 @@ PY  := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 # The pure half: pyproject.toml forbids it the world, `make coverage` asks 100 % of it.
-PURE := errors events receipts interfaces _config _context _enrich _encode \
-        _routing _batching _retry _lanes _ledger _delivery destinations
+PURE := errors events receipts interfaces _config _context _enrich _encode _repair \
+        plugins _routing _batching _retry _lanes _ledger _verdict _outlet _delivery destinations
 
 empty :=
 comma := ,

@@ -1,0 +1,385 @@
+"""The coordinator: the one owner of what is unsettled.
+
+It takes events from the buffer and messages from its mailbox, lets the pure core
+decide, hands requests to a driver, and answers those who wait.  It has no thread of
+its own; a driver calls `turn` from one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty
+from typing import Any, NamedTuple, TypeAlias
+
+from analytics_sdk import _clock
+from analytics_sdk._config import Delivery
+from analytics_sdk._delivery import Core
+from analytics_sdk._ledger import Count, Epoch
+from analytics_sdk._outlet import Send
+from analytics_sdk._verdict import Now, Reply
+from analytics_sdk.buffers.memory import RING_ALWAYS_S, MemoryBuffer
+from analytics_sdk.errors import Reason
+from analytics_sdk.interfaces import Destination
+from analytics_sdk.receipts import (
+    QUEUED,
+    FlushReport,
+    Outcome,
+    OutcomeKind,
+    Receipt,
+)
+
+SLICE = 128
+"""Events handled in one go, before the interpreter is offered to the host again."""
+
+NAP_S = 2e-5
+MOST_WAIT_S = 1.0
+
+
+class Answered(NamedTuple):
+    """A request's answer, or why there is none."""
+
+    send: Send
+    reply: Reply
+
+
+class Watch(NamedTuple):
+    """Somebody waits for a receipt; *notify* must neither block nor raise."""
+
+    receipt: Receipt
+    notify: Callable[[], None]
+
+
+class Unwatch(NamedTuple):
+    """Somebody has stopped waiting."""
+
+    receipt: Receipt
+    notify: Callable[[], None]
+
+
+class Urge(NamedTuple):
+    """An event should go before others."""
+
+    receipt: Receipt
+
+
+class Flush(NamedTuple):
+    """Settle what is in scope, and report.
+
+    Args:
+        receipts: The scope; None means everything accepted so far.
+        deadline_s: Monotonic seconds.
+        notify: Takes the report; must neither block nor raise.
+        closing: Whether what is left is lost, and nothing follows.
+    """
+
+    receipts: tuple[Receipt, ...] | None
+    deadline_s: float
+    notify: Callable[[FlushReport], None]
+    closing: bool = False
+
+
+Message: TypeAlias = Answered | Watch | Unwatch | Urge | Flush
+
+
+class _Scope:
+    """A flush on its way: what it covers and since when."""
+
+    __slots__ = ("ask", "epochs", "started_s")
+
+    def __init__(self, ask: Flush, epochs: tuple[Epoch, ...], started_s: float) -> None:
+        self.ask = ask
+        self.epochs = epochs
+        self.started_s = started_s
+
+    @property
+    def pending(self) -> int:
+        """How many events of the scope are not settled."""
+        if self.ask.receipts is None:
+            return sum(epoch.unsettled for epoch in self.epochs)
+        return sum(1 for receipt in self.ask.receipts if receipt._pending)
+
+
+class Coordinator:
+    """Owns the core and everything that waits for it.
+
+    Args:
+        destinations: In the order of their bits.
+        settings: The client's.
+        decode: Parses encoded events.
+        report: Whether outcomes go to `take_notices`.
+
+    Fields without a remark are the driver's thread's own.
+    """
+
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        settings: Delivery,
+        decode: Callable[[bytes], Any],
+        *,
+        report: bool,
+    ) -> None:
+        """Make queues and books; start nothing."""
+        from queue import SimpleQueue
+
+        self.ours: set[int] = set()
+        """Identities of the client's threads; each adds its own."""
+        self.mailbox: SimpleQueue[Message | None] = SimpleQueue()
+        self.core = Core(destinations, settings, report=report, decode=decode)
+        self.buffer = MemoryBuffer(settings, self.core.ledger, self.ring, self.ours)
+        self.ended = False
+        """Set once, after which nothing is taken from the buffer any more."""
+        self.kept: list[Message] = []
+        """Messages that the driver has come by while it waited."""
+        self._settings = settings
+        self._flushes: list[_Scope] = []
+        self._watchers: dict[Receipt, list[Callable[[], None]]] = {}
+
+    # -- from any thread ---------------------------------------------------
+
+    def ring(self) -> None:
+        """Wake the coordinator where it waits for the mailbox; never blocks."""
+        self.mailbox.put(None)
+
+    def post(self, message: Message) -> None:
+        """Leave a message, and wake the coordinator wherever it waits."""
+        self.mailbox.put(message)
+        self.buffer.intake.put(None)
+
+    def urge(self, receipt: Receipt) -> None:
+        """Let an event go before others."""
+        self.post(Urge(receipt))
+
+    def whereabouts(self, receipt: Receipt) -> Mapping[str, Outcome]:
+        """Return where an unsettled receipt's event is, as of a moment ago."""
+        now = _clock.monotonic()
+        names = self.core.ledger.names
+        pending = receipt._pending
+        holds = self.holds(now)
+        return {
+            name: holds.get(name, QUEUED)
+            for index, name in enumerate(names)
+            if pending >> index & 1
+        }
+
+    # -- the driver's thread -----------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """True when only a new event or message can bring work."""
+        return not self.core.ledger.unsettled and not self._flushes
+
+    def wait_s(self, now: float) -> float:
+        """Return how long the driver may wait for the mailbox.
+
+        Call it after `turn` with the same *now*.
+        """
+        times = [scope.ask.deadline_s for scope in self._flushes]
+        due_s = self.core.next_due_s(now)
+        if due_s is not None:
+            times.append(due_s)
+        linger_s = self._settings.linger_s
+        longest_s = linger_s if RING_ALWAYS_S < linger_s < MOST_WAIT_S else MOST_WAIT_S
+        return min([longest_s, *(max(time - now, 0.0) for time in times)])
+
+    def turn(self, now: float) -> list[Send]:
+        """Take in what has arrived and return the requests that should leave.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        messages = self._messages()
+        self._take_in(now)
+        for message in messages:
+            self._handle(message, now)
+        self.core.tick(now)
+        while self.core.prepare(SLICE):
+            self._nap()
+        sends = self.core.sends(now)
+        self._tell_watchers()
+        self._finish_flushes(now)
+        return sends
+
+    def take_notices(self) -> list[tuple[Receipt, int, Outcome]]:
+        """Return the outcomes noted since the last time."""
+        notices = self.core.ledger.notices
+        self.core.ledger.notices = []
+        return notices
+
+    def end(self, reason: Reason) -> None:
+        """Settle everything as lost, and whatever slips in while we do."""
+        self._take_in(_clock.monotonic())
+        self.core.close(reason)
+        self.ended = True
+        self.sweep(reason)
+        self._tell_watchers()
+
+    def sweep(self, reason: Reason) -> None:
+        """After the end: settle what a call has put in after the last look.
+
+        Any thread may do this, for each event is popped by one of them only.
+        """
+        for receipt in self.buffer.take(self.buffer.intake.qsize()):
+            self.core.accept([receipt], _clock.monotonic())
+            self.core.close(reason)
+
+    def _messages(self) -> list[Message]:
+        found, self.kept = self.kept, []
+        try:
+            while True:
+                message = self.mailbox.get_nowait()
+                if message is not None:
+                    found.append(message)
+        except Empty:
+            return found
+
+    def _take_in(self, now: float) -> None:
+        """Take over what is in the buffer now; what comes meanwhile waits its turn."""
+        left = self.buffer.intake.qsize()
+        while left > 0:
+            self.core.accept(self.buffer.take(min(left, SLICE)), now)
+            left -= SLICE
+            if left > 0:
+                self._nap()
+
+    def _nap(self) -> None:
+        """Let the host's threads run, unless there is too much to do."""
+        if self.buffer.unsettled_bytes * 2 < self._settings.max_bytes:
+            _clock.sleep(NAP_S)
+
+    def _handle(self, message: Message, now: float) -> None:
+        if isinstance(message, Answered):
+            self.core.replied(message.send, message.reply, Now(now, _clock.jitter()))
+        elif isinstance(message, Urge):
+            self.core.pull(message.receipt)
+        elif isinstance(message, Watch):
+            self._watch(message)
+        elif isinstance(message, Unwatch):
+            self._unwatch(message)
+        else:
+            self._begin_flush(message, now)
+
+    def _watch(self, watch: Watch) -> None:
+        if not watch.receipt._pending:
+            watch.notify()
+            return
+        self._watchers.setdefault(watch.receipt, []).append(watch.notify)
+        self.core.ledger.watched.add(watch.receipt)
+        self.core.pull(watch.receipt)
+
+    def _unwatch(self, unwatch: Unwatch) -> None:
+        waiting = self._watchers.get(unwatch.receipt, [])
+        if unwatch.notify in waiting:
+            waiting.remove(unwatch.notify)
+        if not waiting and self._watchers.pop(unwatch.receipt, None) is not None:
+            self.core.ledger.watched.discard(unwatch.receipt)
+
+    def _tell_watchers(self) -> None:
+        finals = self.core.ledger.finals
+        if finals:
+            self.core.ledger.finals = []
+            for receipt in finals:
+                for notify in self._watchers.pop(receipt, ()):
+                    notify()
+
+    # -- flushing ----------------------------------------------------------
+
+    def _begin_flush(self, ask: Flush, now: float) -> None:
+        epochs: tuple[Epoch, ...] = ()
+        if ask.receipts is None:
+            epochs = self.core.ledger.turn_epoch()
+            self.core.rush(now)
+        else:
+            for receipt in ask.receipts:
+                if receipt._pending:
+                    self.core.pull(receipt)
+        self._flushes.append(_Scope(ask, epochs, now))
+
+    def _finish_flushes(self, now: float) -> None:
+        """Answer the flushes for which waiting longer would change nothing."""
+        for scope in [scope for scope in self._flushes if self._over(scope, now)]:
+            self._flushes.remove(scope)
+            report = self._report(scope, now)
+            self.core.ledger.drop_epochs(scope.epochs)
+            if scope.ask.closing:
+                self.end(Reason.EXIT)
+                report = self._report(scope, now)
+            scope.ask.notify(report)
+
+    def _over(self, scope: _Scope, now: float) -> bool:
+        deadline_s = scope.ask.deadline_s
+        if not scope.pending or now >= deadline_s:
+            return True
+        if scope.ask.receipts is None:
+            return self.core.stuck_until_s(now) > deadline_s
+        return all(
+            self.core.stuck_until_s(now, receipt) > deadline_s
+            for receipt in scope.ask.receipts
+            if receipt._pending
+        )
+
+    def _report(self, scope: _Scope, now: float) -> FlushReport:
+        names = self.core.ledger.names
+        by_destination = {name: Counter[str]() for name in names}
+        if scope.ask.receipts is None:
+            for epoch in scope.epochs:
+                for name, ended in zip(names, epoch.counts, strict=True):
+                    by_destination[name].update(by_kind(ended))
+        else:
+            for receipt in scope.ask.receipts:
+                for name, outcome in receipt.by_destination.items():
+                    if outcome.terminal and name in by_destination:
+                        by_destination[name][str(outcome.kind)] += 1
+        counts: Counter[str] = Counter()
+        for some in by_destination.values():
+            counts.update(some)
+        return FlushReport(
+            counts=dict(counts),
+            by_destination={name: dict(some) for name, some in by_destination.items()},
+            pending=scope.pending,
+            held=self._count_held(scope, now),
+            stored=0,
+            holds=self.holds(now),
+            elapsed_s=now - scope.started_s,
+        )
+
+    def _count_held(self, scope: _Scope, now: float) -> int:
+        """Count the scope's events that wait for nothing but holds."""
+        if scope.ask.receipts is not None:
+            waiting = [receipt for receipt in scope.ask.receipts if receipt._pending]
+            return sum(self.core.stuck_until_s(now, each) > now for each in waiting)
+        shut = 0
+        for outlet in self.core.outlets:
+            shut |= outlet.all_held(now) << outlet.index
+        inside = {id(epoch) for epoch in scope.epochs}
+        held = {
+            receipt
+            for outlet in self.core.outlets
+            if shut >> outlet.index & 1
+            for receipt in outlet.waiting()
+            if receipt._pending & ~shut == 0 and id(receipt._epoch) in inside
+        }
+        return len(held)
+
+    def holds(self, now: float) -> dict[str, Outcome]:
+        """Return, for each destination on hold, why and for how long still."""
+        found: dict[str, Outcome] = {}
+        for outlet in self.core.outlets:
+            holds = [lane.held for lane in outlet.lanes.values() if lane.held]
+            if holds:
+                held = max(holds, key=lambda some: some.until_s)
+                left_s = max(held.until_s - now, 0.0)
+                name = self.core.ledger.names[outlet.index]
+                found[name] = Outcome(
+                    OutcomeKind.HELD, held.reason, held.excerpt, left_s
+                )
+        return found
+
+
+def by_kind(counts: Mapping[Count, int]) -> Counter[str]:
+    """Add up counts that differ in their reasons only."""
+    words: Counter[str] = Counter()
+    for (kind, _), number in counts.items():
+        words[str(kind)] += number
+    return words

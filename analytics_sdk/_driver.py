@@ -1,0 +1,93 @@
+"""What every driver has: a plan, a coordinator, and being the home of receipts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from analytics_sdk import _clock
+from analytics_sdk._config import Delivery
+from analytics_sdk._coordinator import Coordinator
+from analytics_sdk._outlet import Send
+from analytics_sdk._transport import Transport
+from analytics_sdk._verdict import Reply
+from analytics_sdk.errors import Reason
+from analytics_sdk.interfaces import Destination, TransportError
+from analytics_sdk.receipts import FlushReport, Outcome, Receipt, Settled
+
+OnOutcome: TypeAlias = Callable[[Settled], object]
+
+_log = logging.getLogger(__name__)
+
+
+class Plan(NamedTuple):
+    """What a driver is made of; the same after a fork."""
+
+    destinations: tuple[Destination, ...]
+    settings: Delivery
+    decode: Callable[[bytes], Any]
+    on_outcome: OnOutcome | None
+    user_agent: str
+
+
+def perform(send: Send, destinations: Sequence[Destination], way: Transport) -> Reply:
+    """Make one request and send it; whatever goes wrong comes back as a reply."""
+    destination = destinations[send.destination]
+    try:
+        request = destination.request(
+            send.route, send.parts, _clock.utc_now(), send.attempt
+        )
+    except Exception as error:  # noqa: BLE001 - a destination is foreign code
+        message = f"request: {type(error).__name__}"
+        return TransportError(Reason.BUG, maybe_sent=False, message=message)
+    return way.send(request)
+
+
+class Driver:
+    """What both drivers share: the coordinator, and being the receipts' home."""
+
+    alive: bool
+    """True while somebody takes events from the queue."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Make the coordinator; start nothing."""
+        self.plan = plan
+        self.coordinator = Coordinator(
+            plan.destinations,
+            plan.settings,
+            plan.decode,
+            report=plan.on_outcome is not None,
+        )
+        self.callbacks_dropped = 0
+
+    def whereabouts(self, receipt: Receipt) -> Mapping[str, Outcome]:
+        """Return where an unsettled receipt's event is, by destination."""
+        return self.coordinator.whereabouts(receipt)
+
+    def elsewhere(self, now: float, why: str) -> FlushReport:
+        """Return the report of a flush that could not wait, for the reason *why*."""
+        return FlushReport(
+            counts={},
+            by_destination={},
+            pending=self.coordinator.core.ledger.unsettled,
+            held=0,
+            stored=0,
+            holds=self.coordinator.holds(now),
+            elapsed_s=0.0,
+            note=why,
+        )
+
+    def settled(self, notice: tuple[Receipt, int, Outcome]) -> Settled:
+        """Return what `on_outcome` is told of one outcome."""
+        receipt, index, outcome = notice
+        name = self.coordinator.core.ledger.names[index]
+        return Settled(receipt.message_id, name, outcome, outcome.reason)
+
+
+def call_back(on_outcome: OnOutcome, settled: Settled) -> None:
+    """Tell the application of an outcome; what it raises is its own affair."""
+    try:
+        on_outcome(settled)
+    except Exception:
+        _log.exception("analytics_sdk: on_outcome raised")

@@ -1,0 +1,61 @@
+"""Settings from environment variables, and the process's default client."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from analytics_sdk.errors import ConfigError
+from analytics_sdk.interfaces import Destination
+
+PREFIX = "ANALYTICS_SDK_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+_log = logging.getLogger(__name__)
+
+
+def client_arguments(
+    environment: Mapping[str, str] | None = None,
+) -> tuple[list[Destination], dict[str, Any]]:
+    """Return destinations and settings that ``ANALYTICS_SDK_…`` variables describe.
+
+    Args:
+        environment: In place of the process's own.
+
+    Raises:
+        ConfigError: A variable holds something that it cannot mean.
+    """
+    found = os.environ if environment is None else environment
+    destinations: list[Destination] = []
+    key = found.get(f"{PREFIX}SEGMENT_WRITE_KEY", "").strip()
+    if key:
+        from analytics_sdk.destinations.segment import Segment
+
+        host = found.get(f"{PREFIX}SEGMENT_HOST", "").strip() or None
+        region = found.get(f"{PREFIX}SEGMENT_REGION", "").strip().lower() or "us"
+        destinations.append(Segment(key, region=region, host=host))
+    settings: dict[str, Any] = {
+        "enabled": _switch(found, "ENABLED", default=True),
+        "strict": _switch(found, "STRICT", default=False),
+    }
+    if settings["enabled"] and not destinations:
+        _log.warning(
+            "analytics_sdk is disabled: no destination is set; set "
+            "%sSEGMENT_WRITE_KEY, or %sENABLED=0 to hear no more of it",
+            PREFIX,
+            PREFIX,
+        )
+        settings["enabled"] = False
+    return destinations, settings
+
+
+def _switch(found: Mapping[str, str], name: str, *, default: bool) -> bool:
+    word = found.get(f"{PREFIX}{name}", "").strip().lower()
+    if not word:
+        return default
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ConfigError(f"{PREFIX}{name}: use 1 or 0")

@@ -1,0 +1,304 @@
+"""The default driver: a coordinator's thread, senders, and one for callbacks.
+
+They exchange messages on `SimpleQueue` only, and start at the first event: one
+coordinator, up to `MOST_SENDERS` senders that own a connection each, one for
+callbacks where the application wants any.
+"""
+
+from __future__ import annotations
+
+import logging
+from _thread import get_ident
+from collections.abc import Callable, Generator
+from queue import Empty
+from typing import Any
+
+from analytics_sdk import _clock
+from analytics_sdk._coordinator import Answered, Coordinator, Flush, Unwatch, Watch
+from analytics_sdk._driver import Driver, OnOutcome, Plan, call_back, perform
+from analytics_sdk._outlet import Send
+from analytics_sdk._transport import Transport
+from analytics_sdk.errors import Reason
+from analytics_sdk.receipts import FlushReport, Outcome, Receipt, Settled
+
+MOST_SENDERS = 16
+MOST_CALLBACKS = 10_000
+_GRACE_S = 1.0
+_LOOK_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Threads(Driver):
+    """Runs the coordinator on a thread of its own, and requests on senders."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Prepare; `start` starts."""
+        from threading import Thread
+
+        super().__init__(plan)
+        self._Thread = Thread
+        self._started: dict[str, Any] = {}
+        self._senders: dict[int, _Sender] = {}
+        self._callbacks: _Callbacks | None = None
+
+    # -- from any thread ---------------------------------------------------
+
+    def start(self) -> None:
+        """Start the coordinator's thread, once, without a lock."""
+        if "thread" not in self._started:
+            thread = self._Thread(target=self._run, name="analytics_sdk", daemon=True)
+            if self._started.setdefault("thread", thread) is thread:
+                thread.start()
+
+    @property
+    def alive(self) -> bool:  # type: ignore[override]
+        """True while the coordinator's thread runs."""
+        thread = self._started.get("thread")
+        return thread is not None and thread.is_alive()
+
+    def wait(self, receipt: Receipt, timeout_s: float | None) -> Outcome | None:
+        """Block until *receipt* is settled; None when *timeout_s* passes first."""
+        from queue import SimpleQueue
+
+        if get_ident() in self.coordinator.ours:
+            return receipt.outcome
+        done: SimpleQueue[None] = SimpleQueue()
+
+        def notify() -> None:
+            done.put(None)
+
+        self.coordinator.post(Watch(receipt, notify))
+        end_s = None if timeout_s is None else _clock.monotonic() + timeout_s
+        while receipt._pending and not self.coordinator.ended:
+            left_s = _LOOK_S
+            if end_s is not None:
+                left_s = min(left_s, end_s - _clock.monotonic())
+                if left_s <= 0:
+                    self.coordinator.post(Unwatch(receipt, notify))
+                    break
+            try:
+                done.get(timeout=left_s)
+            except Empty:
+                continue
+        return receipt.outcome
+
+    def wait_async(self, receipt: Receipt) -> Generator[Any, None, Outcome]:
+        """Suspend the running task until *receipt* is settled."""
+        future, set_result = _future_on_this_loop()
+
+        def notify() -> None:
+            set_result(None)
+
+        self.coordinator.post(Watch(receipt, notify))
+        try:
+            while receipt._outcome is None:
+                yield from future.__await__()
+        finally:
+            if receipt._outcome is None:
+                self.coordinator.post(Unwatch(receipt, notify))
+        return receipt._outcome
+
+    def flush(
+        self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
+    ) -> FlushReport:
+        """Settle what is in scope within *timeout_s*, and report."""
+        from queue import SimpleQueue
+
+        now = _clock.monotonic()
+        if get_ident() in self.coordinator.ours:
+            return self.elsewhere(now, "called on one of the client's own threads")
+        answer: SimpleQueue[FlushReport] = SimpleQueue()
+        deadline_s = now + timeout_s
+        self.coordinator.post(Flush(receipts, deadline_s, answer.put, close))
+        while self.alive and not self.coordinator.ended:
+            left_s = deadline_s + _GRACE_S - _clock.monotonic()
+            if left_s <= 0:
+                return self.elsewhere(now, "the coordinator did not answer in time")
+            try:
+                return answer.get(timeout=min(left_s, _LOOK_S))
+            except Empty:
+                continue
+        try:
+            return answer.get_nowait()
+        except Empty:
+            return self.elsewhere(now, "the client is closed")
+
+    async def aflush(
+        self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
+    ) -> FlushReport:
+        """Do as `flush` does, without blocking the event loop."""
+        import asyncio
+
+        now = _clock.monotonic()
+        future, notify = _future_on_this_loop()
+        self.coordinator.post(Flush(receipts, now + timeout_s, notify, close))
+        try:
+            report: FlushReport = await asyncio.wait_for(
+                asyncio.shield(future), timeout_s + _GRACE_S
+            )
+        except asyncio.TimeoutError:
+            return self.elsewhere(now, "the coordinator did not answer in time")
+        return report
+
+    # -- the coordinator's thread ------------------------------------------
+
+    def _run(self) -> None:
+        coordinator = self.coordinator
+        coordinator.ours.add(get_ident())
+        while not coordinator.ended:
+            try:
+                self._pause()
+                for send in coordinator.turn(_clock.monotonic()):
+                    self._sender(send).give(send)
+                self._pass_on()
+            except Exception:
+                _log.exception("analytics_sdk: a bug in delivery; events are lost")
+                coordinator.core.close(Reason.BUG)
+        self._pass_on()
+        for sender in self._senders.values():
+            sender.stop()
+        if self._callbacks is not None:
+            self._callbacks.stop()
+
+    def _pause(self) -> None:
+        """Wait until there may be something to do."""
+        coordinator = self.coordinator
+        if coordinator.idle and not coordinator.kept:
+            receipt = coordinator.buffer.intake.get()
+            if receipt is not None:
+                coordinator.core.accept([receipt], _clock.monotonic())
+            return
+        wait_s = coordinator.wait_s(_clock.monotonic())
+        try:
+            message = coordinator.mailbox.get(timeout=wait_s)
+        except Empty:
+            return
+        if message is not None:
+            coordinator.kept.append(message)
+
+    def _sender(self, send: Send) -> _Sender:
+        """Return the least busy sender of the request's destination."""
+        width = self.plan.settings.parallel_uploads
+        first = send.destination * width
+        slots = {slot % MOST_SENDERS for slot in range(first, first + width)}
+        for slot in slots:
+            if slot not in self._senders:
+                idle = [self._senders[some] for some in slots if some in self._senders]
+                if any(not sender.busy for sender in idle):
+                    continue
+                self._senders[slot] = _Sender(self.plan, self.coordinator)
+                thread = self._Thread(
+                    target=self._senders[slot].run,
+                    name=f"analytics_sdk-sender-{slot}",
+                    daemon=True,
+                )
+                thread.start()
+        known = [self._senders[slot] for slot in slots if slot in self._senders]
+        return min(known, key=lambda sender: sender.busy)
+
+    def _pass_on(self) -> None:
+        """Hand noted outcomes to the callback thread."""
+        notices = self.coordinator.take_notices()
+        if not notices or self.plan.on_outcome is None:
+            return
+        if self._callbacks is None:
+            self._callbacks = _Callbacks(self.plan.on_outcome, self.coordinator.ours)
+            run = self._callbacks.run
+            self._Thread(
+                target=run, name="analytics_sdk-callbacks", daemon=True
+            ).start()
+        for notice in notices:
+            if not self._callbacks.offer(self.settled(notice)):
+                self.callbacks_dropped += 1
+
+
+class _Sender:
+    """A thread with a connection: takes requests, leaves answers."""
+
+    def __init__(self, plan: Plan, coordinator: Coordinator) -> None:
+        from queue import SimpleQueue
+
+        self._jobs: SimpleQueue[Send | None] = SimpleQueue()
+        self._plan = plan
+        self._coordinator = coordinator
+        self._given = 0
+        self._done = 0
+
+    @property
+    def busy(self) -> int:
+        """How many requests it has not answered; each side counts its own."""
+        return self._given - self._done
+
+    def give(self, send: Send) -> None:
+        """Queue a request; for the coordinator."""
+        self._given += 1
+        self._jobs.put(send)
+
+    def stop(self) -> None:
+        """Let the thread end after the requests that it has."""
+        self._jobs.put(None)
+
+    def run(self) -> None:
+        """Work until told to stop; the thread's body."""
+        self._coordinator.ours.add(get_ident())
+        way = Transport(self._plan.settings, user_agent=self._plan.user_agent)
+        while True:
+            send = self._jobs.get()
+            if send is None:
+                way.close()
+                return
+            reply = perform(send, self._plan.destinations, way)
+            self._done += 1
+            self._coordinator.post(Answered(send, reply))
+
+
+class _Callbacks:
+    """The thread on which the application hears of outcomes."""
+
+    def __init__(self, on_outcome: OnOutcome, ours: set[int]) -> None:
+        from queue import SimpleQueue
+
+        self._queue: SimpleQueue[Settled | None] = SimpleQueue()
+        self._on_outcome = on_outcome
+        self._ours = ours
+
+    def offer(self, settled: Settled) -> bool:
+        """Queue one outcome, unless the application is too far behind."""
+        if self._queue.qsize() >= MOST_CALLBACKS:
+            return False
+        self._queue.put(settled)
+        return True
+
+    def stop(self) -> None:
+        """Let the thread end after the outcomes that it has."""
+        self._queue.put(None)
+
+    def run(self) -> None:
+        """Call back until told to stop; the thread's body."""
+        self._ours.add(get_ident())
+        while True:
+            settled = self._queue.get()
+            if settled is None:
+                return
+            call_back(self._on_outcome, settled)
+
+
+def _future_on_this_loop() -> tuple[Any, Callable[[Any], None]]:
+    """Return a future of the running loop, and what sets it from any thread."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def set_result(result: object) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    def notify(result: object) -> None:
+        try:
+            loop.call_soon_threadsafe(set_result, result)
+        except RuntimeError:
+            return
+
+    return future, notify

@@ -1,0 +1,1 @@
+"""Where accepted events wait until the coordinator takes them."""
