@@ -1,4 +1,8 @@
-"""The client: six calls, and what becomes of them."""
+"""The client: six calls, flush and close.
+
+The module is longer than 400 lines because each of the six calls spells out its
+arguments, for editors, type checkers and readers.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from analytics_sdk import _clock
 from analytics_sdk._config import Delivery, Memory
-from analytics_sdk._context import Ambient, ambient
+from analytics_sdk._context import ambient
 from analytics_sdk._encode import make_encoder
-from analytics_sdk._enrich import Encoded, Enricher, Stamp, apply_plugins
-from analytics_sdk._ledger import charge_of
-from analytics_sdk._routing import Router
-from analytics_sdk.errors import (
-    ClosedError,
-    ConfigError,
-    QueueFullError,
-    Reason,
-    RefusedError,
-)
+from analytics_sdk._enrich import Enricher
+from analytics_sdk._intake import Intake, ended
+from analytics_sdk.errors import ConfigError, Reason
 from analytics_sdk.events import (
     Alias,
     Call,
@@ -34,27 +30,16 @@ from analytics_sdk.events import (
     Identify,
     Page,
     Screen,
-    Selection,
     Track,
 )
 from analytics_sdk.interfaces import Destination, Plugin
-from analytics_sdk.receipts import (
-    FlushReport,
-    Outcome,
-    OutcomeKind,
-    Receipt,
-)
+from analytics_sdk.receipts import FlushReport, Outcome, OutcomeKind, Receipt
 
 if TYPE_CHECKING:
-    from analytics_sdk._driver import OnOutcome
-    from analytics_sdk._inline import Inline
+    from analytics_sdk._driver import Driver, OnOutcome
     from analytics_sdk._stats import Stats
-    from analytics_sdk._threads import Threads
-    from analytics_sdk.buffers.memory import Tally
 
 Values = Mapping[str, Any]
-
-_STRICT_ERRORS = {Reason.QUEUE_FULL: QueueFullError, Reason.CLOSED: ClosedError}
 
 
 class Client:
@@ -95,22 +80,25 @@ class Client:
         _check(destinations, delivery, storage, plugins)
         self._delivery = delivery or Delivery()
         self._destinations = destinations
-        self._plugins = tuple(plugins)
         self._on_outcome = on_outcome
-        self._strict = strict
         self._enabled = enabled
-        self._closed = False
-        self._home: Threads | Inline | None = None
-        encoder = make_encoder()
-        self._decode = encoder.decode
-        self._router = Router(destinations, lambda value: encoder.encode(value)[0])
-        library = {"name": "analytics-sdk-server", "version": __version__}
-        self._enricher = Enricher(encoder, context, library)
+        self._encoder = make_encoder()
         self._user_agent = (
             f"analytics-sdk-server/{__version__} Python/{platform.python_version()}"
         )
-        self._homes: dict[str, Threads | Inline] = {}
-        self._unusable = _ended(Outcome(OutcomeKind.SKIPPED, Reason.DISABLED))
+        self._ordinary = enabled and not plugins
+        self._homes: dict[str, Driver] = {}
+        self._disabled = ended(Outcome(OutcomeKind.SKIPPED, Reason.DISABLED))
+        library = {"name": "analytics-sdk-server", "version": __version__}
+        self._intake = Intake(
+            destinations,
+            self._delivery,
+            self._encoder,
+            Enricher(self._encoder, context, library),
+            plugins=plugins,
+            strict=strict,
+            open_home=self._open,
+        )
 
     def __repr__(self) -> str:
         """Show the destinations by name, and nothing of their keys."""
@@ -160,7 +148,7 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
 
     def track(
@@ -192,6 +180,24 @@ class Client:
         Returns:
             The event's receipt.
         """
+        if (
+            self._ordinary
+            and type(user_id) is str
+            and user_id
+            and type(event) is str
+            and event
+            and type(properties) is dict
+            and anonymous_id is None
+            and context is None
+            and message_id is None
+            and (timestamp is None or type(timestamp) is datetime)
+            and not urgent
+            and ambient.get() is None
+            and not self._intake.closed
+        ):
+            return self._intake.track(
+                user_id, event, properties, timestamp, integrations
+            )
         return self._call(
             Track,
             {
@@ -204,7 +210,7 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
 
     def page(
@@ -251,7 +257,7 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
 
     def screen(
@@ -282,7 +288,7 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
 
     def group(
@@ -326,7 +332,7 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
 
     def alias(
@@ -364,114 +370,21 @@ class Client:
                 "message_id": message_id,
             },
             integrations,
-            urgent=urgent,
+            urgent,
         )
-
-    # -- how a call becomes an event in the buffer -------------------------
 
     def _call(
         self,
         kind: type[Call],
         given: dict[str, Any],
         integrations: object,
-        *,
-        urgent: bool,
+        urgent: object,
     ) -> Receipt:
-        """Make an event of a call, choose its destinations, queue it."""
         if not self._enabled:
-            return self._unusable
-        home = self._home or self._open()
-        tally = home.coordinator.buffer.tally()
-        if self._closed:
-            error = RefusedError(Reason.CLOSED, "the client is closed")
-            return self._refuse(tally, error)
-        around = ambient.get()
-        try:
-            call = _bind(kind, given, around)
-        except RefusedError as error:
-            return self._refuse(tally, error)
-        selection, parsed = self._router.select(integrations)
-        tally.unparsable_selectors += not parsed
-        encoded = self._enricher.encode(
-            call, _stamp(call, tally), around.context if around else {}
-        )
-        if self._plugins:
-            answer = self._through_plugins(encoded, selection, tally)
-            if isinstance(answer, Receipt):
-                return answer
-            encoded, selection = answer
-        tally.repaired += encoded.repaired
-        return self._queue(
-            encoded.head + selection.tail, selection, tally, urgent=urgent
-        )
+            return self._disabled
+        return self._intake.call(kind, given, integrations, urgent=bool(urgent))
 
-    def _through_plugins(
-        self, encoded: Encoded, selection: Selection, tally: Tally
-    ) -> tuple[Encoded, Selection] | Receipt:
-        """Show the event to the plugins; a receipt means that it ends here."""
-        payload = self._decode(encoded.head + selection.tail)
-        try:
-            changed = apply_plugins(self._plugins, payload)
-        except Exception:  # noqa: BLE001 - a plugin is foreign code
-            return self._skip(tally, Reason.PLUGIN_ERROR)
-        if isinstance(changed, Reason):
-            return self._skip(tally, changed)
-        if changed.get("integrations") != selection.integrations:
-            selection, _ = self._router.select(changed.get("integrations"))
-        relayed = self._enricher.relay(changed)
-        return relayed._replace(repaired=relayed.repaired + encoded.repaired), selection
-
-    def _queue(
-        self, raw: bytes, selection: Selection, tally: Tally, *, urgent: bool
-    ) -> Receipt:
-        """Put an encoded event into the buffer, if it may go there."""
-        home = self._home or self._open()
-        if not selection.mask:
-            return self._skip(tally, Reason.SELECTOR)
-        if len(raw) > self._most_bytes(selection):
-            message = f"event: {len(raw)} bytes; send less data in one event"
-            return self._refuse(tally, RefusedError(Reason.TOO_LARGE, message))
-        receipt = Receipt()
-        receipt._raw = raw
-        receipt._selection = selection
-        receipt._pending = selection.mask
-        receipt._outcome = receipt._outcomes = None
-        receipt._sent = False
-        receipt._home = home
-        if not home.coordinator.buffer.offer(receipt, tally, charge_of(raw)):
-            message = "queue: the memory bound is reached; raise max_bytes"
-            return self._refuse(tally, RefusedError(Reason.QUEUE_FULL, message))
-        if home.coordinator.ended:
-            home.coordinator.sweep(Reason.CLOSED)
-        if urgent:
-            home.coordinator.urge(receipt)
-        return receipt
-
-    def _most_bytes(self, selection: Selection) -> int:
-        """Return the size over which none of the chosen destinations takes an event."""
-        most = self._delivery.max_event_bytes
-        limits = [
-            limit.event_bytes if getattr(destination, "verbatim", False) else None
-            for index, destination in enumerate(self._destinations)
-            if selection.mask >> index & 1
-            for limit in destination.limits.values()
-        ]
-        known = [limit for limit in limits if limit is not None]
-        return min(most, max(known)) if len(known) == len(limits) else most
-
-    def _refuse(self, tally: Tally, error: RefusedError) -> Receipt:
-        tally.refused[error.reason] += 1
-        if self._strict:
-            raise _STRICT_ERRORS.get(error.reason, type(error))(
-                error.reason, str(error)
-            ) from None
-        return _ended(Outcome(OutcomeKind.REFUSED, error.reason, str(error)))
-
-    def _skip(self, tally: Tally, reason: Reason) -> Receipt:
-        tally.skipped[reason] += 1
-        return _ended(Outcome(OutcomeKind.SKIPPED, reason))
-
-    def _open(self) -> Threads | Inline:
+    def _open(self) -> Driver:
         """Make and start the driver, once, without a lock."""
         from analytics_sdk._driver import Plan
         from analytics_sdk._inline import Inline
@@ -480,7 +393,7 @@ class Client:
         plan = Plan(
             self._destinations,
             self._delivery,
-            self._decode,
+            self._encoder.decode,
             self._on_outcome,
             self._user_agent,
         )
@@ -489,7 +402,6 @@ class Client:
         if home is made:
             home.start()
             atexit.register(_close_at_exit, weakref.ref(self))
-        self._home = home
         return home
 
     # -- settling ----------------------------------------------------------
@@ -510,7 +422,7 @@ class Client:
         Returns:
             What became of each event in scope.
         """
-        home = self._home
+        home = self._intake.home
         if home is None:
             return _NOTHING
         scope = None if receipts is None else tuple(receipts)
@@ -520,7 +432,7 @@ class Client:
         self, timeout: float = 5.0, *, receipts: Iterable[Receipt] | None = None
     ) -> FlushReport:
         """Do as `flush` does, without blocking the event loop."""
-        home = self._home
+        home = self._intake.home
         if home is None:
             return _NOTHING
         scope = None if receipts is None else tuple(receipts)
@@ -548,13 +460,11 @@ class Client:
             return _NOTHING
         return await home.aflush(timeout_s, None, close=True)
 
-    def _begin_close(
-        self, timeout: float | None
-    ) -> tuple[Threads | Inline | None, float]:
-        closed, self._closed = self._closed, True
+    def _begin_close(self, timeout: float | None) -> tuple[Driver | None, float]:
+        self._intake.closed = True
         timeout_s = self._delivery.exit_timeout_s if timeout is None else timeout
-        home = self._home
-        if closed and home is not None and home.coordinator.ended:
+        home = self._intake.home
+        if home is None or home.coordinator.ended:
             return None, timeout_s
         return home, timeout_s
 
@@ -590,7 +500,9 @@ class Client:
         """Return counts and states as of now; costs microseconds, waits for nobody."""
         from analytics_sdk._stats import take_stats
 
-        return take_stats(self._home, self._destinations, closed=self._closed)
+        return take_stats(
+            self._intake.home, self._destinations, closed=self._intake.closed
+        )
 
     @property
     def healthy(self) -> bool:
@@ -644,47 +556,6 @@ def _check(
         if not callable(plugin):
             found = type(plugin).__name__
             raise ConfigError(f"plugins: got {found}; pass functions")
-
-
-def _bind(kind: type[Call], given: dict[str, Any], around: Ambient | None) -> Call:
-    """Make a checked call of what was given, and of the ids around it."""
-    if (
-        around is not None
-        and given["user_id"] is None
-        and given.get("anonymous_id") is None
-        and kind is not Alias
-    ):
-        given["user_id"] = around.user_id
-        given["anonymous_id"] = around.anonymous_id
-    call = kind(**given)
-    call.check()
-    return call
-
-
-def _stamp(call: Call, tally: Tally) -> Stamp:
-    """Give a call the id and the time that it lacks."""
-    message_id, timestamp = tally.stamper.stamp()
-    when = call.timestamp
-    if when is not None:
-        tally.naive_timestamps += when.tzinfo is None
-        timestamp = _clock.iso_utc(when)
-    return Stamp(call.message_id or message_id, timestamp)
-
-
-_NOWHERE = Selection((), 0, {}, b"", {})
-
-
-def _ended(outcome: Outcome) -> Receipt:
-    """Return the receipt of a call that ends as it is made."""
-    receipt = Receipt()
-    receipt._raw = ""
-    receipt._selection = _NOWHERE
-    receipt._pending = 0
-    receipt._outcomes = None
-    receipt._outcome = outcome
-    receipt._sent = False
-    receipt._home = None
-    return receipt
 
 
 def _close_at_exit(client: weakref.ref[Client]) -> None:

@@ -17,6 +17,7 @@ from analytics_sdk._config import Delivery
 from analytics_sdk._delivery import Core
 from analytics_sdk._ledger import Count, Epoch
 from analytics_sdk._outlet import Send
+from analytics_sdk._reporter import Reporter
 from analytics_sdk._verdict import Now, Reply
 from analytics_sdk.buffers.memory import RING_ALWAYS_S, MemoryBuffer
 from analytics_sdk.errors import Reason
@@ -133,6 +134,7 @@ class Coordinator:
         self.kept: list[Message] = []
         """Messages that the driver has come by while it waited."""
         self._settings = settings
+        self._reporter = Reporter()
         self._flushes: list[_Scope] = []
         self._watchers: dict[Receipt, list[Callable[[], None]]] = {}
 
@@ -199,6 +201,7 @@ class Coordinator:
         sends = self.core.sends(now)
         self._tell_watchers()
         self._finish_flushes(now)
+        self.look(now)
         return sends
 
     def take_notices(self) -> list[tuple[Receipt, int, Outcome]]:
@@ -209,20 +212,34 @@ class Coordinator:
 
     def end(self, reason: Reason) -> None:
         """Settle everything as lost, and whatever slips in while we do."""
-        self._take_in(_clock.monotonic())
+        now = _clock.monotonic()
+        self._take_in(now)
         self.core.close(reason)
         self.ended = True
-        self.sweep(reason)
+        self.sweep()
         self._tell_watchers()
+        self.look(now, last=True)
 
-    def sweep(self, reason: Reason) -> None:
+    def sweep(self) -> None:
         """After the end: settle what a call has put in after the last look.
 
-        Any thread may do this, for each event is popped by one of them only.
+        Any thread may do this: each event is popped by one thread, which settles it in
+        its own tally.
         """
-        for receipt in self.buffer.take(self.buffer.intake.qsize()):
-            self.core.accept([receipt], _clock.monotonic())
-            self.core.close(reason)
+        tally = self.buffer.tally()
+        try:
+            while True:
+                receipt = self.buffer.intake.get_nowait()
+                if receipt is not None:
+                    tally.lose(receipt, self.core.ledger.names)
+        except Empty:
+            return
+
+    def look(self, now: float, *, last: bool = False) -> None:
+        """Let the reporter look at the books."""
+        tallies = list(self.buffer.tallies.values())
+        holds = self.holds(now)
+        self._reporter.look(now, self.core.ledger, tallies, holds, last=last)
 
     def _messages(self) -> list[Message]:
         found, self.kept = self.kept, []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
+
+import attrs
 
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
@@ -61,6 +63,30 @@ class Driver:
         )
         self.callbacks_dropped = 0
 
+    def start(self) -> None:
+        """Start what has to be started; at the first event."""
+        raise NotImplementedError
+
+    def wait(self, receipt: Receipt, timeout_s: float | None) -> Outcome | None:
+        """Block until *receipt* is settled; None when *timeout_s* passes first."""
+        raise NotImplementedError
+
+    def wait_async(self, receipt: Receipt) -> Generator[Any, None, Outcome]:
+        """Suspend the running task until *receipt* is settled."""
+        raise NotImplementedError
+
+    def flush(
+        self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
+    ) -> FlushReport:
+        """Settle what is in scope within *timeout_s*, and report."""
+        raise NotImplementedError
+
+    async def aflush(
+        self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
+    ) -> FlushReport:
+        """Do as `flush` does, without blocking the event loop."""
+        raise NotImplementedError
+
     def whereabouts(self, receipt: Receipt) -> Mapping[str, Outcome]:
         """Return where an unsettled receipt's event is, by destination."""
         return self.coordinator.whereabouts(receipt)
@@ -89,5 +115,10 @@ def call_back(on_outcome: OnOutcome, settled: Settled) -> None:
     """Tell the application of an outcome; what it raises is its own affair."""
     try:
         on_outcome(settled)
-    except Exception:
+    except Exception:  # noqa: BLE001 - an application's code
         _log.exception("analytics_sdk: on_outcome raised")
+
+
+def timed(report: FlushReport, started_s: float) -> FlushReport:
+    """Return *report* with the time that the caller has waited since *started_s*."""
+    return attrs.evolve(report, elapsed_s=_clock.monotonic() - started_s)

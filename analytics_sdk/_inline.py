@@ -1,4 +1,4 @@
-"""The driver for runtimes without threads: whoever flushes, closes or waits delivers."""
+"""For runtimes without threads: whoever flushes, closes or waits, delivers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from analytics_sdk import _clock
 from analytics_sdk._coordinator import Answered, Flush, Message
-from analytics_sdk._driver import Driver, Plan, call_back, perform
+from analytics_sdk._driver import Driver, Plan, call_back, perform, timed
 from analytics_sdk._transport import Transport
 from analytics_sdk.receipts import FlushReport, Outcome, Receipt
 
@@ -64,7 +64,8 @@ class Inline(Driver):
             self._inside = get_ident()
             if self.coordinator.ended:
                 return self.elsewhere(now, "the client is closed")
-            return self._deliver(Flush(receipts, now + timeout_s, _ignore, close))
+            report = self._deliver(Flush(receipts, now + timeout_s, _ignore, close))
+            return timed(report, now)
         finally:
             self._inside = 0
             self._turnstile.release()

@@ -9,8 +9,9 @@ import attrs
 
 from analytics_sdk import _clock
 from analytics_sdk._driver import Driver
-from analytics_sdk._ledger import Count
+from analytics_sdk._ledger import Count, Ledger
 from analytics_sdk._outlet import Outlet
+from analytics_sdk.buffers.memory import LOST_AT_EXIT
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination
 from analytics_sdk.receipts import Outcome
@@ -92,15 +93,23 @@ def take_stats(
     room = queued_bytes < home.plan.settings.max_bytes * FULL
     ages = [outlet.oldest_age_s(now) for outlet in coordinator.core.outlets]
     accepted = sum(tally.accepted for tally in tallies)
+    late: Counter[int] = Counter()
+    for tally in tallies:
+        late.update(dict(tally.lost))
+    settled = ledger.settled_events + sum(tally.lost_events for tally in tallies)
     return Stats(
         accepted=accepted,
         refused=_total(tally.refused for tally in tallies),
         skipped=_total(tally.skipped for tally in tallies),
-        queued_events=max(accepted - ledger.settled_events, 0),
+        queued_events=max(accepted - settled, 0),
         queued_bytes=max(queued_bytes, 0),
         oldest_age_s=max(ages, default=0.0),
         destinations={
-            name: _destination(outlet, ledger.counts[outlet.index], holds.get(name))
+            name: _destination(
+                outlet,
+                {**ledger.counts[outlet.index], **_at_exit(ledger, outlet, late)},
+                holds.get(name),
+            )
             for name, outlet in zip(ledger.names, coordinator.core.outlets, strict=True)
         },
         repaired_values=sum(tally.repaired for tally in tallies),
@@ -145,6 +154,13 @@ def _destination(
         outcomes=dict(outcomes),
         reasons=dict(reasons),
     )
+
+
+def _at_exit(ledger: Ledger, outlet: Outlet, late: Counter[int]) -> dict[Count, int]:
+    """Return the count of ``lost(exit)``, late comers included, where there are any."""
+    word = (LOST_AT_EXIT.kind, LOST_AT_EXIT.reason)
+    number = ledger.counts[outlet.index][word] + late[outlet.index]
+    return {word: number} if number else {}
 
 
 def _total(counters: Iterable[Mapping[Reason, int]]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from analytics_sdk import _clock
 from analytics_sdk._coordinator import Answered, Coordinator, Flush, Unwatch, Watch
-from analytics_sdk._driver import Driver, OnOutcome, Plan, call_back, perform
+from analytics_sdk._driver import Driver, OnOutcome, Plan, call_back, perform, timed
 from analytics_sdk._outlet import Send
 from analytics_sdk._transport import Transport
 from analytics_sdk.errors import Reason
@@ -116,11 +116,11 @@ class Threads(Driver):
             if left_s <= 0:
                 return self.elsewhere(now, "the coordinator did not answer in time")
             try:
-                return answer.get(timeout=min(left_s, _LOOK_S))
+                return timed(answer.get(timeout=min(left_s, _LOOK_S)), now)
             except Empty:
                 continue
         try:
-            return answer.get_nowait()
+            return timed(answer.get_nowait(), now)
         except Empty:
             return self.elsewhere(now, "the client is closed")
 
@@ -139,7 +139,7 @@ class Threads(Driver):
             )
         except asyncio.TimeoutError:
             return self.elsewhere(now, "the coordinator did not answer in time")
-        return report
+        return timed(report, now)
 
     # -- the coordinator's thread ------------------------------------------
 
@@ -152,7 +152,7 @@ class Threads(Driver):
                 for send in coordinator.turn(_clock.monotonic()):
                     self._sender(send).give(send)
                 self._pass_on()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
                 coordinator.core.close(Reason.BUG)
         self._pass_on()

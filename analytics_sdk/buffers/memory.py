@@ -16,14 +16,14 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
-from analytics_sdk._ledger import Ledger
+from analytics_sdk._ledger import Ledger, charge_of
 from analytics_sdk.errors import Reason
-from analytics_sdk.receipts import Receipt
+from analytics_sdk.receipts import Outcome, OutcomeKind, Receipt
 
 GRANT_BYTES = 64 * 1024
 """The most that a thread may take without looking at the total."""
@@ -33,6 +33,8 @@ CEILING = 1.25
 
 RING_ALWAYS_S = 0.002
 """With a shorter linger every event wakes the coordinator."""
+
+LOST_AT_EXIT = Outcome(OutcomeKind.LOST, Reason.EXIT)
 
 _POLL_S = 0.002
 
@@ -44,6 +46,8 @@ class Tally:
         "accepted",
         "blocking",
         "grant_bytes",
+        "lost",
+        "lost_events",
         "naive_timestamps",
         "refused",
         "repaired",
@@ -64,7 +68,23 @@ class Tally:
         self.repaired = 0
         self.naive_timestamps = 0
         self.unparsable_selectors = 0
+        self.lost: Counter[int] = Counter()
+        self.lost_events = 0
         self.blocking = False
+
+    def lose(self, receipt: Receipt, names: Sequence[str]) -> None:
+        """Settle an event that came too late to be delivered as ``lost(exit)``.
+
+        Args:
+            receipt: Popped from the intake by this thread.
+            names: The destinations, by their bits.
+        """
+        self.taken_bytes -= charge_of(receipt._raw)  # type: ignore[arg-type]
+        self.lost_events += 1
+        for index, name in enumerate(names):
+            if receipt._pending >> index & 1:
+                self.lost[index] += 1
+                receipt._settle(1 << index, name, LOST_AT_EXIT)
 
 
 class MemoryBuffer:
@@ -122,6 +142,11 @@ class MemoryBuffer:
         if left < 0:
             self._ring()
         return True
+
+    def nudge(self) -> None:
+        """Wake an idle coordinator, so that it looks at the books."""
+        if not self.intake.qsize():
+            self.intake.put(None)
 
     def take(self, most: int) -> list[Receipt]:
         """Remove and return up to *most* events; for the coordinator alone."""

@@ -51,6 +51,8 @@ class JsonLines:
     kind: ClassVar[str] = "JsonLines"
     aliases: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
+    verbatim: ClassVar[bool] = True
+    """Its parts are the events as they are, so that their size can be judged early."""
     limits: ClassVar[Mapping[str, Limits]] = {
         ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)
     }

@@ -184,6 +184,8 @@ class Segment:
     kind: ClassVar[str] = "Segment.io"
     aliases: ClassVar[tuple[str, ...]] = ("Segment",)
     takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
+    verbatim: ClassVar[bool] = True
+    """Its parts are the events as they are, so that their size can be judged early."""
 
     _write_key: Secret = attrs.field(converter=_secret_key, repr=False)
     region: str = attrs.field(default="us", converter=_known_region, kw_only=True)
