@@ -33,8 +33,20 @@ class Plan(NamedTuple):
     user_agent: str
 
 
-def perform(send: Send, destinations: Sequence[Destination], way: Transport) -> Reply:
-    """Make one request and send it; whatever goes wrong comes back as a reply."""
+def perform(
+    send: Send,
+    destinations: Sequence[Destination],
+    way: Transport,
+    timeout_s: float | None = None,
+) -> Reply:
+    """Make one request and send it; whatever goes wrong comes back as a reply.
+
+    Args:
+        send: Which request.
+        destinations: The client's.
+        way: The calling thread's.
+        timeout_s: Where that is less than the setting.
+    """
     destination = destinations[send.destination]
     try:
         request = destination.request(
@@ -43,14 +55,15 @@ def perform(send: Send, destinations: Sequence[Destination], way: Transport) -> 
     except Exception as error:  # noqa: BLE001 - a destination is foreign code
         message = f"request: {type(error).__name__}"
         return TransportError(Reason.BUG, maybe_sent=False, message=message)
-    return way.send(request)
+    return way.send(request, timeout_s=timeout_s)
 
 
 class Driver:
     """What both drivers share: the coordinator, and being the receipts' home."""
 
-    alive: bool
-    """True while somebody takes events from the queue."""
+    def is_alive(self) -> bool:
+        """True while somebody takes events from the queue by themselves."""
+        return True
 
     def __init__(self, plan: Plan) -> None:
         """Make the coordinator; start nothing."""

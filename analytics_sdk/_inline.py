@@ -15,6 +15,9 @@ from analytics_sdk.receipts import FlushReport, Outcome, Receipt
 
 _LOOK_S = 1.0
 
+_LEAST_S = 0.05
+"""What a request gets even when the deadline is past: a chance on a near network."""
+
 
 class Inline(Driver):
     """Runs the coordinator on the thread that flushes, closes or waits."""
@@ -25,9 +28,6 @@ class Inline(Driver):
         self._way = Transport(plan.settings, user_agent=plan.user_agent)
         self._turnstile = allocate_lock()
         self._inside = 0
-
-    alive = True
-    """There is nothing that could die."""
 
     def start(self) -> None:
         """Do nothing: events wait for the next flush, close or wait."""
@@ -85,7 +85,8 @@ class Inline(Driver):
                 coordinator.kept.append(message)
             sends = coordinator.turn(_clock.monotonic())
             for send in sends:
-                reply = perform(send, self.plan.destinations, self._way)
+                left_s = max(ask.deadline_s - _clock.monotonic(), _LEAST_S)
+                reply = perform(send, self.plan.destinations, self._way, left_s)
                 coordinator.kept.append(Answered(send, reply))
             for notice in coordinator.take_notices():
                 if self.plan.on_outcome is not None:

@@ -116,7 +116,7 @@ def take_stats(
         naive_timestamps=sum(tally.naive_timestamps for tally in tallies),
         unparsable_selectors=sum(tally.unparsable_selectors for tally in tallies),
         callbacks_dropped=home.callbacks_dropped,
-        healthy=not closed and not holds and room and home.alive,
+        healthy=not closed and not holds and room and home.is_alive(),
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from analytics_sdk import _clock
 from analytics_sdk._coordinator import Answered, Coordinator, Flush, Unwatch, Watch
-from analytics_sdk._driver import Driver, OnOutcome, Plan, call_back, perform, timed
+from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
+from analytics_sdk._inline import Inline
 from analytics_sdk._outlet import Send
 from analytics_sdk._transport import Transport
 from analytics_sdk.errors import Reason
@@ -29,8 +30,12 @@ _LOOK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Threads(Driver):
-    """Runs the coordinator on a thread of its own, and requests on senders."""
+class Threads(Inline):
+    """Runs the coordinator on a thread of its own, and requests on senders.
+
+    Where the thread cannot start, or has died, whoever flushes, closes or waits takes
+    over, as in the inline driver.
+    """
 
     def __init__(self, plan: Plan) -> None:
         """Prepare; `start` starts."""
@@ -49,13 +54,14 @@ class Threads(Driver):
         if "thread" not in self._started:
             thread = self._Thread(target=self._run, name="analytics_sdk", daemon=True)
             if self._started.setdefault("thread", thread) is thread:
-                thread.start()
+                self._started["failed"] = not _starts(thread)
 
-    @property
-    def alive(self) -> bool:  # type: ignore[override]
-        """True while the coordinator's thread runs."""
+    def is_alive(self) -> bool:
+        """True unless the coordinator's thread could not start, or has died."""
         thread = self._started.get("thread")
-        return thread is not None and thread.is_alive()
+        if thread is None or self._started.get("failed"):
+            return False
+        return thread.ident is None or thread.is_alive()
 
     def wait(self, receipt: Receipt, timeout_s: float | None) -> Outcome | None:
         """Block until *receipt* is settled; None when *timeout_s* passes first."""
@@ -63,6 +69,8 @@ class Threads(Driver):
 
         if get_ident() in self.coordinator.ours:
             return receipt.outcome
+        if not self.is_alive():
+            return super().wait(receipt, timeout_s)
         done: SimpleQueue[None] = SimpleQueue()
 
         def notify() -> None:
@@ -70,7 +78,7 @@ class Threads(Driver):
 
         self.coordinator.post(Watch(receipt, notify))
         end_s = None if timeout_s is None else _clock.monotonic() + timeout_s
-        while receipt._pending and not self.coordinator.ended:
+        while receipt._pending and self.is_alive():
             left_s = _LOOK_S
             if end_s is not None:
                 left_s = min(left_s, end_s - _clock.monotonic())
@@ -108,10 +116,12 @@ class Threads(Driver):
         now = _clock.monotonic()
         if get_ident() in self.coordinator.ours:
             return self.elsewhere(now, "called on one of the client's own threads")
+        if not self.is_alive():
+            return super().flush(timeout_s, receipts, close=close)
         answer: SimpleQueue[FlushReport] = SimpleQueue()
         deadline_s = now + timeout_s
         self.coordinator.post(Flush(receipts, deadline_s, answer.put, close))
-        while self.alive and not self.coordinator.ended:
+        while self.is_alive():
             left_s = deadline_s + _GRACE_S - _clock.monotonic()
             if left_s <= 0:
                 return self.elsewhere(now, "the coordinator did not answer in time")
@@ -130,6 +140,8 @@ class Threads(Driver):
         """Do as `flush` does, without blocking the event loop."""
         import asyncio
 
+        if not self.is_alive():
+            return await super().aflush(timeout_s, receipts, close=close)
         now = _clock.monotonic()
         future, notify = _future_on_this_loop()
         self.coordinator.post(Flush(receipts, now + timeout_s, notify, close))
@@ -150,7 +162,7 @@ class Threads(Driver):
             try:
                 self._pause()
                 for send in coordinator.turn(_clock.monotonic()):
-                    self._sender(send).give(send)
+                    self._dispatch(send)
                 self._pass_on()
             except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
@@ -177,25 +189,34 @@ class Threads(Driver):
         if message is not None:
             coordinator.kept.append(message)
 
-    def _sender(self, send: Send) -> _Sender:
-        """Return the least busy sender of the request's destination."""
+    def _dispatch(self, send: Send) -> None:
+        sender = self._sender(send)
+        if sender is None:
+            reply = perform(send, self.plan.destinations, self._way)
+            self.coordinator.kept.append(Answered(send, reply))
+        else:
+            sender.give(send)
+
+    def _sender(self, send: Send) -> _Sender | None:
+        """Return the least busy sender of the request's destination.
+
+        None where no thread can be started, as at the end of an interpreter.
+        """
         width = self.plan.settings.parallel_uploads
         first = send.destination * width
         slots = {slot % MOST_SENDERS for slot in range(first, first + width)}
-        for slot in slots:
-            if slot not in self._senders:
-                idle = [self._senders[some] for some in slots if some in self._senders]
-                if any(not sender.busy for sender in idle):
-                    continue
-                self._senders[slot] = _Sender(self.plan, self.coordinator)
-                thread = self._Thread(
-                    target=self._senders[slot].run,
-                    name=f"analytics_sdk-sender-{slot}",
-                    daemon=True,
-                )
-                thread.start()
         known = [self._senders[slot] for slot in slots if slot in self._senders]
-        return min(known, key=lambda sender: sender.busy)
+        if not any(not sender.busy for sender in known):
+            for slot in slots - set(self._senders):
+                sender = _Sender(self.plan, self.coordinator)
+                name = f"analytics_sdk-sender-{slot}"
+                if self._spawn(sender.run, name):
+                    self._senders[slot] = sender
+                    return sender
+        return min(known, key=lambda sender: sender.busy, default=None)
+
+    def _spawn(self, run: Callable[[], None], name: str) -> bool:
+        return _starts(self._Thread(target=run, name=name, daemon=True))
 
     def _pass_on(self) -> None:
         """Hand noted outcomes to the callback thread."""
@@ -203,11 +224,11 @@ class Threads(Driver):
         if not notices or self.plan.on_outcome is None:
             return
         if self._callbacks is None:
-            self._callbacks = _Callbacks(self.plan.on_outcome, self.coordinator.ours)
-            run = self._callbacks.run
-            self._Thread(
-                target=run, name="analytics_sdk-callbacks", daemon=True
-            ).start()
+            callbacks = _Callbacks(self.plan.on_outcome, self.coordinator.ours)
+            if not self._spawn(callbacks.run, "analytics_sdk-callbacks"):
+                self.callbacks_dropped += len(notices)
+                return
+            self._callbacks = callbacks
         for notice in notices:
             if not self._callbacks.offer(self.settled(notice)):
                 self.callbacks_dropped += 1
@@ -282,6 +303,15 @@ class _Callbacks:
             if settled is None:
                 return
             call_back(self._on_outcome, settled)
+
+
+def _starts(thread: Any) -> bool:
+    """Start *thread*; False where the interpreter or the system cannot."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _future_on_this_loop() -> tuple[Any, Callable[[Any], None]]:
