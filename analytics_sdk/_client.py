@@ -6,22 +6,23 @@ arguments, for editors, type checkers and readers.
 
 from __future__ import annotations
 
-import atexit
 import platform
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from typing_extensions import Self
 
 from analytics_sdk._config import Delivery, Memory
 from analytics_sdk._context import ambient
+from analytics_sdk._driver import Driver, OnOutcome, Plan
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher
-from analytics_sdk._intake import Intake, ended
-from analytics_sdk.errors import ConfigError, Reason
+from analytics_sdk._intake import Intake
+from analytics_sdk.errors import ConfigError
 from analytics_sdk.events import (
     Alias,
     Call,
@@ -33,10 +34,9 @@ from analytics_sdk.events import (
     Track,
 )
 from analytics_sdk.interfaces import Destination, Plugin
-from analytics_sdk.receipts import FlushReport, Outcome, OutcomeKind, Receipt
+from analytics_sdk.receipts import FlushReport, Receipt
 
 if TYPE_CHECKING:
-    from analytics_sdk._driver import Driver, OnOutcome
     from analytics_sdk._stats import Stats
 
 Values = Mapping[str, Any]
@@ -77,19 +77,27 @@ class Client:
     ) -> None:
         from analytics_sdk import __version__
 
-        _check(destinations, delivery, storage, plugins)
+        _check(
+            destinations,
+            delivery=delivery,
+            storage=storage,
+            context=context,
+            plugins=plugins,
+            on_outcome=on_outcome,
+        )
         self._delivery = delivery or Delivery()
         self._destinations = destinations
-        self._on_outcome = on_outcome
         self._enabled = enabled
         self._encoder = make_encoder()
-        self._user_agent = (
-            f"analytics-sdk-server/{__version__} Python/{platform.python_version()}"
-        )
         self._ordinary = enabled and not plugins
-        self._homes: dict[str, Driver] = {}
-        self._disabled = ended(Outcome(OutcomeKind.SKIPPED, Reason.DISABLED))
         library = {"name": "analytics-sdk-server", "version": __version__}
+        plan = Plan(
+            destinations,
+            self._delivery,
+            self._encoder.decode,
+            on_outcome,
+            f"analytics-sdk-server/{__version__} Python/{platform.python_version()}",
+        )
         self._intake = Intake(
             destinations,
             self._delivery,
@@ -97,8 +105,9 @@ class Client:
             Enricher(self._encoder, context, library),
             plugins=plugins,
             strict=strict,
-            open_home=self._open,
+            make_home=partial(_make_driver, plan),
         )
+        self._disabled = self._intake.disabled()
 
     def __repr__(self) -> str:
         """Show the destinations by name, and nothing of their keys."""
@@ -191,7 +200,7 @@ class Client:
             and context is None
             and message_id is None
             and (timestamp is None or type(timestamp) is datetime)
-            and not urgent
+            and urgent is False
             and ambient.get() is None
             and not self._intake.closed
         ):
@@ -382,27 +391,12 @@ class Client:
     ) -> Receipt:
         if not self._enabled:
             return self._disabled
-        return self._intake.call(kind, given, integrations, urgent=bool(urgent))
+        return self._intake.call(kind, given, integrations, urgent=urgent is True)
 
-    def _open(self) -> Driver:
-        """Make and start the driver, once, without a lock."""
-        from analytics_sdk._driver import Plan
-        from analytics_sdk._inline import Inline
-        from analytics_sdk._threads import Threads
-
-        plan = Plan(
-            self._destinations,
-            self._delivery,
-            self._encoder.decode,
-            self._on_outcome,
-            self._user_agent,
-        )
-        made = Inline(plan) if self._delivery.driver == "inline" else Threads(plan)
-        home = self._homes.setdefault("home", made)
-        if home is made:
-            home.start()
-            atexit.register(_close_at_exit, weakref.ref(self))
-        return home
+    def _home(self) -> Driver | None:
+        """Return the driver, if this process has one yet."""
+        home = self._intake.home
+        return home if home is not None and home.page[0] else None
 
     # -- settling ----------------------------------------------------------
 
@@ -422,21 +416,21 @@ class Client:
         Returns:
             What became of each event in scope.
         """
-        home = self._intake.home
+        home = self._home()
         if home is None:
             return _NOTHING
-        scope = None if receipts is None else tuple(receipts)
-        return home.flush(timeout, scope, close=False)
+        scope, foreign = _scope(receipts, home)
+        return _with_foreign(home.flush(timeout, scope, close=False), foreign)
 
     async def aflush(
         self, timeout: float = 5.0, *, receipts: Iterable[Receipt] | None = None
     ) -> FlushReport:
         """Do as `flush` does, without blocking the event loop."""
-        home = self._intake.home
+        home = self._home()
         if home is None:
             return _NOTHING
-        scope = None if receipts is None else tuple(receipts)
-        return await home.aflush(timeout, scope, close=False)
+        scope, foreign = _scope(receipts, home)
+        return _with_foreign(await home.aflush(timeout, scope, close=False), foreign)
 
     def close(self, timeout: float | None = None) -> FlushReport:
         """Deliver what can be delivered, then end; calls after it are refused.
@@ -463,10 +457,27 @@ class Client:
     def _begin_close(self, timeout: float | None) -> tuple[Driver | None, float]:
         self._intake.closed = True
         timeout_s = self._delivery.exit_timeout_s if timeout is None else timeout
-        home = self._intake.home
+        home = self._home()
         if home is None or home.coordinator.ended:
             return None, timeout_s
         return home, timeout_s
+
+    def __del__(self) -> None:
+        """Let what a dropped client has queued be delivered, without waiting."""
+        intake: Intake | None = getattr(self, "_intake", None)
+        if intake is None or intake.closed:
+            return
+        home = intake.home
+        if home is not None and home.page[0]:
+            home.retire(self._delivery.exit_timeout_s)
+
+    def __reduce__(self) -> str:
+        """Refuse: keys and queues do not travel; make the client where it is used."""
+        message = (
+            "a Client cannot be pickled or copied: its keys and its queue belong to "
+            "this process; make one in the other process, or use get_client() there"
+        )
+        raise TypeError(message)
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -500,9 +511,7 @@ class Client:
         """Return counts and states as of now; costs microseconds, waits for nobody."""
         from analytics_sdk._stats import take_stats
 
-        return take_stats(
-            self._intake.home, self._destinations, closed=self._intake.closed
-        )
+        return take_stats(self._home(), self._destinations, closed=self._intake.closed)
 
     @property
     def healthy(self) -> bool:
@@ -533,33 +542,64 @@ _NOTHING = FlushReport(
 )
 
 
+def _make_driver(plan: Plan) -> Driver:
+    """Make the driver that the settings ask for."""
+    from analytics_sdk._inline import Inline
+    from analytics_sdk._threads import Threads
+
+    return Inline(plan) if plan.settings.driver == "inline" else Threads(plan)
+
+
 def _check(
     destinations: Sequence[Any],
+    *,
     delivery: object,
     storage: object,
-    plugins: Sequence[Any],
+    context: object,
+    plugins: Any,
+    on_outcome: object,
 ) -> None:
-    names = [getattr(destination, "name", None) for destination in destinations]
-    for destination, name in zip(destinations, names, strict=True):
+    """Hold the constructor's arguments to their types.
+
+    Raises:
+        ConfigError: One of them is something else.
+    """
+    for destination in destinations:
         if not isinstance(destination, Destination):
-            found = type(destination).__name__
-            raise ConfigError(f"destinations: got {found}; pass Segment(...) or alike")
-        if names.count(name) > 1:
-            raise ConfigError("name: two destinations share one; give each its name=")
+            raise _bad("destinations", destination, "pass Segment(...) or alike")
     if not isinstance(delivery, (Delivery, type(None))):
-        found = type(delivery).__name__
-        raise ConfigError(f"delivery: got {found}; pass Delivery(...)")
+        raise _bad("delivery", delivery, "pass Delivery(...)")
     if not isinstance(storage, (Memory, type(None))):
-        found = type(storage).__name__
-        raise ConfigError(f"storage: got {found}; pass Memory()")
+        raise _bad("storage", storage, "pass Memory()")
+    if not isinstance(context, (Mapping, type(None))):
+        raise _bad("context", context, "pass a dict")
+    if not isinstance(plugins, (list, tuple)):
+        raise _bad("plugins", plugins, "pass a list of functions")
     for plugin in plugins:
         if not callable(plugin):
-            found = type(plugin).__name__
-            raise ConfigError(f"plugins: got {found}; pass functions")
+            raise _bad("plugins", plugin, "pass functions")
+    if on_outcome is not None and not callable(on_outcome):
+        raise _bad("on_outcome", on_outcome, "pass a function")
 
 
-def _close_at_exit(client: weakref.ref[Client]) -> None:
-    """Close a client that is still there when the process ends."""
-    found = client()
-    if found is not None:
-        found.close()
+def _bad(name: str, value: object, remedy: str) -> ConfigError:
+    return ConfigError(f"{name}: got {type(value).__name__}; {remedy}")
+
+
+def _scope(
+    receipts: Iterable[Receipt] | None, home: Driver
+) -> tuple[tuple[Receipt, ...] | None, int]:
+    """Return the receipts that this process can settle, and how many it cannot."""
+    if receipts is None:
+        return None, 0
+    given = tuple(receipts)
+    ours = tuple(each for each in given if not each._pending or each._home is home)
+    return ours, len(given) - len(ours)
+
+
+def _with_foreign(report: FlushReport, foreign: int) -> FlushReport:
+    """Add to *report* the receipts that another process, or client, has to settle."""
+    if not foreign:
+        return report
+    note = f"{foreign} receipts belong to another client or process"
+    return attrs.evolve(report, pending=report.pending + foreign, note=note)

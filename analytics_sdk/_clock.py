@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import count
 
 monotonic = time.monotonic
@@ -34,15 +34,21 @@ def jitter() -> float:
 
 
 def iso_utc(when: datetime) -> str:
-    """Return *when* as ``2026-11-21T09:30:00.123Z``; a naive one counts as UTC."""
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    elif when.tzinfo is not timezone.utc:
-        try:
-            when = when.astimezone(timezone.utc)
-        except OverflowError:
-            when = when.replace(tzinfo=timezone.utc)
-    return f"{when.isoformat('T', 'milliseconds')[:-6]}Z"
+    """Return *when* as ``2026-11-21T09:30:00.123Z``.
+
+    A time without an offset counts as UTC, and so does one whose zone raises or leads
+    out of the years 1 to 9999.
+    """
+    zone = when.tzinfo
+    if zone is None or zone is timezone.utc:
+        text = when.isoformat("T", "milliseconds")
+        return f"{text if zone is None else text[:-6]}Z"
+    try:
+        offset = when.utcoffset()
+        shifted = when.replace(tzinfo=None) - (offset or timedelta())
+    except Exception:  # noqa: BLE001 - a time zone is foreign code
+        shifted = when.replace(tzinfo=None)
+    return f"{shifted.isoformat('T', 'milliseconds')}Z"
 
 
 class Stamper:

@@ -31,14 +31,13 @@ def _bad(name: str, value: object, remedy: str) -> ConfigError:
 def _positive(instance: object, attribute: _Attribute, value: object) -> None:
     """Hold *attribute* to a finite number above zero."""
     del instance
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type,operator]
+    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
         raise _bad(attribute.name, value, "pass a finite number above 0")
 
 
 def _not_negative(instance: object, attribute: _Attribute, value: object) -> None:
     """Hold *attribute* to a finite number of at least zero."""
-    if value != 0 or isinstance(value, bool):
+    if type(value) not in (int, float) or value != 0:
         _positive(instance, attribute, value)
 
 
@@ -47,6 +46,31 @@ def _whole(instance: object, attribute: _Attribute, value: object) -> None:
     del instance
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _bad(attribute.name, value, "pass a whole number of at least 1")
+
+
+def _flag_or_none(instance: object, attribute: _Attribute, value: Any) -> None:
+    """Hold *attribute* to True, False or None."""
+    del instance
+    if value not in (True, False, None) or type(value) not in (bool, type(None)):
+        raise _bad(attribute.name, value, "pass True, False or None")
+
+
+def _text_or_none(instance: object, attribute: _Attribute, value: Any) -> None:
+    """Hold *attribute* to text or None."""
+    del instance
+    if not isinstance(value, (str, type(None))):
+        raise _bad(attribute.name, value, "pass a path as a str")
+
+
+def _texts_or_none(instance: object, attribute: _Attribute, value: Any) -> None:
+    """Hold *attribute* to a mapping of text to text, or None."""
+    del instance
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(
+        isinstance(each, str) for pair in value.items() for each in pair
+    ):
+        raise _bad(attribute.name, value, "pass a dict of scheme to address")
 
 
 def _one_of(*words: str) -> Any:
@@ -95,9 +119,11 @@ class Delivery:
     request_timeout_s: float = attrs.field(default=15.0, validator=_positive)
     give_up_after_s: float = attrs.field(default=900.0, validator=_positive)
     exit_timeout_s: float = attrs.field(default=5.0, validator=_not_negative)
-    gzip: bool | None = None
-    proxies: Mapping[str, str] | None = attrs.field(default=None, repr=False)
-    ca_file: str | None = None
+    gzip: bool | None = attrs.field(default=None, validator=_flag_or_none)
+    proxies: Mapping[str, str] | None = attrs.field(
+        default=None, repr=False, validator=_texts_or_none
+    )
+    ca_file: str | None = attrs.field(default=None, validator=_text_or_none)
     driver: str = attrs.field(default="threads", validator=_one_of(*DRIVERS))
     report: str = attrs.field(default="failures", validator=_one_of(*REPORTS))
 
@@ -177,18 +203,18 @@ def base_url(value: object, *, allow_http: bool = False) -> str:
     if not isinstance(value, str):
         raise _bad("host", value, "pass a URL as a str")
     text = value.strip().rstrip("/")
-    if "://" not in text:
+    if "://" not in text and ":/" not in text:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)
-        host = parts.hostname
-        _ = parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
-        host = None
-    if not host or not text.isascii() or not text.isprintable() or " " in text:
+        host, port = None, None
+    odd = not text.isascii() or not text.isprintable() or " " in text
+    if not host or odd or port == 0 or parts.netloc.endswith(":"):
         message = "host: not an address; use https://host[:port][/path]"
         raise ConfigError(message)
-    if parts.username is not None or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in text or "#" in text:
         message = "host: leave out user names, queries and fragments"
         raise ConfigError(message)
     if parts.scheme == "http":

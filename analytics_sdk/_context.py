@@ -17,11 +17,13 @@ class Ambient(NamedTuple):
         user_id: Used by calls that give no id of their own.
         anonymous_id: The same.
         context: Merged under the call's own context.
+        unreadable: Whether some of the context that was bound could not be read.
     """
 
     user_id: object = None
     anonymous_id: object = None
     context: Mapping[Any, Any] = {}
+    unreadable: bool = False
 
 
 ambient: ContextVar[Ambient | None] = ContextVar("analytics_sdk_ambient", default=None)
@@ -37,8 +39,9 @@ def context(
     """Bind ids and context to the calls made inside, in this task or thread.
 
     Contexts nest: the inner one's ids and fields win, dicts are merged, and a field
-    that is None inside takes the outer one away.  Nothing is checked here; a call that
-    cannot use what is bound says so in its receipt.
+    that is None inside takes the outer one away.  Nothing raises here: a call that
+    cannot use a bound id says so in its receipt, and a mapping that cannot be read is
+    left out and counted.
 
     Args:
         user_id: For calls that give neither id.
@@ -46,10 +49,16 @@ def context(
         context: Fields of the Segment Spec's context, such as ``ip`` or ``page``.
     """
     outer = ambient.get() or Ambient()
+    unreadable = outer.unreadable
+    try:
+        merged: Mapping[Any, Any] = merge(outer.context, context)
+    except Exception:  # noqa: BLE001 - a caller's mapping is foreign code
+        merged, unreadable = outer.context, True
     inner = Ambient(
         outer.user_id if user_id is None else user_id,
         outer.anonymous_id if anonymous_id is None else anonymous_id,
-        merge(outer.context, context),
+        merged,
+        unreadable,
     )
     token = ambient.set(inner)
     try:
@@ -65,19 +74,34 @@ def merge(
 
     Args:
         under: The outer fields.
-        over: The inner ones: dicts are merged, None takes a field away, anything else
-            replaces it.  What is not a mapping counts as empty.
+        over: The inner ones: dicts are merged, anything else replaces what is below.
+            What is not a mapping counts as empty.
         depth: How deep dicts are merged; below, the inner one replaces the outer.
+
+    Returns:
+        A new dict, in which None marks what was taken away; see `without_none`.
     """
     merged = dict(under)
-    if not isinstance(over, Mapping):
+    if over is None or not issubclass(type(over), Mapping):
         return merged
-    for key, value in over.items():
+    for key, value in over.items():  # type: ignore[attr-defined]
         below = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(below, dict) and depth > 0:
-            merged[key] = merge(below, value, depth - 1)
+        if _is_dict(value) and _is_dict(below) and depth > 0:
+            merged[key] = merge(below or {}, value, depth - 1)
         else:
             merged[key] = value
     return merged
+
+
+def without_none(fields: Mapping[Any, Any], depth: int = _DEEPEST) -> dict[Any, Any]:
+    """Return *fields* without those that are None, in the dicts inside as well."""
+    return {
+        key: without_none(value, depth - 1) if _is_dict(value) and depth > 0 else value
+        for key, value in fields.items()
+        if value is not None
+    }
+
+
+def _is_dict(value: object) -> bool:
+    """Say whether *value* is a dict, without asking a lazy object what it is."""
+    return issubclass(type(value), dict)

@@ -10,13 +10,14 @@ import attrs
 
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
-from analytics_sdk._coordinator import Coordinator
+from analytics_sdk._coordinator import Coordinator, Flush
 from analytics_sdk._outlet import Send
+from analytics_sdk._process import make_page
 from analytics_sdk._transport import Transport
 from analytics_sdk._verdict import Reply
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination, TransportError
-from analytics_sdk.receipts import FlushReport, Outcome, Receipt, Settled
+from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
 
 OnOutcome: TypeAlias = Callable[[Settled], object]
 
@@ -68,12 +69,16 @@ class Driver:
     def __init__(self, plan: Plan) -> None:
         """Make the coordinator; start nothing."""
         self.plan = plan
+        self.page = make_page()
+        """Tells the process that made the driver from its children."""
         self.coordinator = Coordinator(
             plan.destinations,
             plan.settings,
             plan.decode,
             report=plan.on_outcome is not None,
         )
+        self.ways: list[Transport] = []
+        """All transports of the driver's threads; each is used by one of them."""
         self.callbacks_dropped = 0
 
     def start(self) -> None:
@@ -100,9 +105,24 @@ class Driver:
         """Do as `flush` does, without blocking the event loop."""
         raise NotImplementedError
 
+    def leave(self, timeout_s: float, *, close: bool) -> FlushReport:
+        """Deliver what can be delivered in time; with *close*, lose the rest."""
+        return self.flush(timeout_s, None, close=close)
+
+    def retire(self, timeout_s: float) -> None:
+        """Let the coordinator deliver and end by itself; return at once."""
+        deadline_s = _clock.monotonic() + timeout_s
+        self.coordinator.post(Flush(None, deadline_s, ignore, closing=True))
+
+    def let_go(self) -> None:
+        """In a forked child: give up inherited connections, without taking a lock."""
+        for way in self.ways:
+            way.let_go()
+
     def whereabouts(self, receipt: Receipt) -> Mapping[str, Outcome]:
         """Return where an unsettled receipt's event is, by destination."""
-        return self.coordinator.whereabouts(receipt)
+        found = self.coordinator.whereabouts(receipt)
+        return found if self.page[0] else dict.fromkeys(found, ELSEWHERE)
 
     def elsewhere(self, now: float, why: str) -> FlushReport:
         """Return the report of a flush that could not wait, for the reason *why*."""
@@ -135,3 +155,7 @@ def call_back(on_outcome: OnOutcome, settled: Settled) -> None:
 def timed(report: FlushReport, started_s: float) -> FlushReport:
     """Return *report* with the time that the caller has waited since *started_s*."""
     return attrs.evolve(report, elapsed_s=_clock.monotonic() - started_s)
+
+
+def ignore(report: FlushReport) -> None:
+    """Take a report that nobody waits for."""

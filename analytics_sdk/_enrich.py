@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from analytics_sdk._context import merge
+from analytics_sdk._context import Ambient, merge, without_none
 from analytics_sdk._encode import Encoder, quote, to_bytes
 from analytics_sdk.errors import Reason
-from analytics_sdk.events import Call
+from analytics_sdk.events import Call, checked_id
 from analytics_sdk.interfaces import Plugin
 
 _FIXED = ("messageId", "timestamp", "type")
+_IDS = ("userId", "anonymousId", "previousId")
+_LAST = frozenset({*_IDS, "context", "integrations"})
 
 
 class Stamp(NamedTuple):
@@ -52,15 +54,15 @@ class Enricher:
         context: Mapping[str, Any] | None,
         library: Mapping[str, str],
     ) -> None:
-        """Encode once what most events share."""
+        """Encode once what most events share; keep nothing of the caller's."""
         self.encoder = encoder
-        self._context = merge({"library": dict(library)}, context)
-        self.plain_context = b',"context":' + encoder.encode(self._context)[0]
+        merged = without_none(merge({"library": dict(library)}, context))
+        encoded = encoder.encode(merged)[0]
+        self._context: dict[str, Any] = encoder.decode(encoded)
+        self.plain_context = b',"context":' + encoded
 
-    def encode(
-        self, call: Call, stamp: Stamp, surroundings: Mapping[Any, Any]
-    ) -> Encoded:
-        """Encode *call* with what the clock and the *surroundings* add to it."""
+    def encode(self, call: Call, stamp: Stamp, around: Ambient | None) -> Encoded:
+        """Encode *call* with what the clock and the surroundings add to it."""
         head = (
             f'{{"messageId":{quote(stamp.message_id)},"timestamp":"{stamp.timestamp}",'
             f'"type":"{call.type}"'
@@ -79,32 +81,50 @@ class Enricher:
                 piece, mended = self.encoder.fragment(value)
                 pieces += [b',"%b":' % name.encode(), piece]
             repaired += mended
-        context, mended = self._context_bytes(surroundings, call.context)
+        context, mended = self._context_bytes(around, call.context)
         pieces.append(context)
         return Encoded(b"".join(pieces), repaired + mended)
 
     def _context_bytes(
-        self, surroundings: Mapping[Any, Any], own: Mapping[Any, Any] | None
+        self, around: Ambient | None, own: Mapping[Any, Any] | None
     ) -> tuple[bytes, int]:
-        if not surroundings and not own:
+        """Encode the three contexts laid on each other, the call's own on top."""
+        if around is None and own is None:
             return self.plain_context, 0
-        merged = merge(merge(self._context, surroundings), own)
+        surroundings, unreadable = (
+            (around.context, around.unreadable) if around else ({}, 0)
+        )
+        try:
+            merged = without_none(merge(merge(self._context, surroundings), own))
+        except Exception:  # noqa: BLE001 - a caller's mapping is foreign code
+            return self.plain_context, 1
         piece, mended = self.encoder.fragment(merged)
-        return b',"context":' + piece, mended
+        unreadable = around is not None and around.unreadable
+        return b',"context":' + piece, mended + unreadable
 
-    def relay(self, payload: Mapping[str, Any]) -> Encoded:
-        """Encode an event that a plugin has handed back as plain data."""
-        names = [*_FIXED, "userId", "anonymousId", "previousId"]
-        rest = [name for name in payload if name not in names and name != "context"]
+    def relay(self, payload: Mapping[Any, Any]) -> Encoded:
+        """Encode an event that a plugin has handed back as plain data.
+
+        Raises:
+            RefusedError: The plugin has put something into an id that is none.
+        """
+        front = {name: payload[name] for name in _FIXED}
+        for name in _IDS:
+            text = checked_id(payload.get(name), name)
+            if text is not None:
+                front[name] = text
+        rest = {
+            key: value
+            for key, value in payload.items()
+            if key not in front and key not in _LAST and value is not None
+        }
         pieces: list[bytes] = []
         repaired = 0
-        for name in [*names, *rest, "context"]:
-            if payload.get(name) is None or name == "integrations":
-                continue
-            piece, mended = self.encoder.fragment(payload[name])
-            key, _ = self.encoder.fragment(name)
-            pieces.append(b"%b:%b" % (key, piece))
+        for members in (front, rest, {"context": payload.get("context") or {}}):
+            piece, mended = self.encoder.fragment(members)
             repaired += mended
+            if members:
+                pieces.append(piece[1:-1])
         return Encoded(b"{" + b",".join(pieces), repaired)
 
 

@@ -10,10 +10,11 @@ Imported with the first upload, because importing requests is expensive.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from enum import Enum
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 
 from requests import RequestException
 
@@ -53,6 +54,7 @@ class Exchange:
         sent: Bytes of the request handed to the kernel.
         received: Bytes of the answer taken from it.
         cut: The request was not sent whole; its connection must not be used again.
+        open: The connections that have been made and may still be open.
     """
 
     __slots__ = (
@@ -61,6 +63,7 @@ class Exchange:
         "_limit_s",
         "_send_limit_s",
         "cut",
+        "open",
         "received",
         "sent",
         "stage",
@@ -69,6 +72,7 @@ class Exchange:
     def __init__(self, connect_timeout_s: float) -> None:
         """Bound all connecting by *connect_timeout_s*, TLS and proxy included."""
         self._connect_timeout_s = connect_timeout_s
+        self.open: list[HTTPConnection] = []
         self.begin(0.0)
 
     def begin(self, deadline_s: float) -> None:
@@ -85,6 +89,12 @@ class Exchange:
         """Whether a kept connection died before anything was heard on it."""
         in_time = _clock.monotonic() < self._send_limit_s
         return self.stage is Stage.START and not self.received and in_time
+
+    def let_go(self) -> None:
+        """In a forked child: close the connections' descriptors, and nothing else."""
+        for connection in self.open:
+            if connection.sock is not None:
+                os.close(connection.sock.detach())
 
     def connecting(self) -> None:
         """Bound what follows by the time for connecting."""

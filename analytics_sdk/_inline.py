@@ -9,9 +9,10 @@ from typing import Any
 
 from analytics_sdk import _clock
 from analytics_sdk._coordinator import Answered, Flush, Message
-from analytics_sdk._driver import Driver, Plan, call_back, perform, timed
+from analytics_sdk._driver import Driver, Plan, call_back, ignore, perform, timed
+from analytics_sdk._process import move_out
 from analytics_sdk._transport import Transport
-from analytics_sdk.receipts import FlushReport, Outcome, Receipt
+from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt
 
 _LOOK_S = 1.0
 
@@ -26,6 +27,7 @@ class Inline(Driver):
         """Prepare a transport and a turnstile; there is nothing to start."""
         super().__init__(plan)
         self._way = Transport(plan.settings, user_agent=plan.user_agent)
+        self.ways.append(self._way)
         self._turnstile = allocate_lock()
         self._inside = 0
 
@@ -34,6 +36,8 @@ class Inline(Driver):
 
     def wait(self, receipt: Receipt, timeout_s: float | None) -> Outcome | None:
         """Deliver until *receipt* is settled; None when *timeout_s* passes first."""
+        if not self.page[0]:
+            return receipt.outcome or ELSEWHERE
         end_s = float("inf") if timeout_s is None else _clock.monotonic() + timeout_s
         while receipt._pending and _clock.monotonic() < end_s:
             if self.coordinator.ended or self._inside == get_ident():
@@ -47,6 +51,8 @@ class Inline(Driver):
         import asyncio
 
         while receipt._outcome is None:
+            if not self.page[0]:
+                return ELSEWHERE
             self.wait(receipt, _LOOK_S)
             yield from asyncio.sleep(0).__await__()
         return receipt._outcome
@@ -64,7 +70,9 @@ class Inline(Driver):
             self._inside = get_ident()
             if self.coordinator.ended:
                 return self.elsewhere(now, "the client is closed")
-            report = self._deliver(Flush(receipts, now + timeout_s, _ignore, close))
+            report = self._deliver(Flush(receipts, now + timeout_s, ignore, close))
+            if close:
+                move_out(self)
             return timed(report, now)
         finally:
             self._inside = 0
@@ -99,7 +107,3 @@ class Inline(Driver):
                 except Empty:
                     continue
         return reports[0]
-
-
-def _ignore(report: FlushReport) -> None:
-    """Stand in for a listener that is set later."""

@@ -18,9 +18,10 @@ from analytics_sdk._coordinator import Answered, Coordinator, Flush, Unwatch, Wa
 from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
 from analytics_sdk._inline import Inline
 from analytics_sdk._outlet import Send
+from analytics_sdk._process import move_out
 from analytics_sdk._transport import Transport
 from analytics_sdk.errors import Reason
-from analytics_sdk.receipts import FlushReport, Outcome, Receipt, Settled
+from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
 
 MOST_SENDERS = 16
 MOST_CALLBACKS = 10_000
@@ -67,6 +68,8 @@ class Threads(Inline):
         """Block until *receipt* is settled; None when *timeout_s* passes first."""
         from queue import SimpleQueue
 
+        if not self.page[0]:
+            return receipt.outcome or ELSEWHERE
         if get_ident() in self.coordinator.ours:
             return receipt.outcome
         if not self.is_alive():
@@ -93,6 +96,8 @@ class Threads(Inline):
 
     def wait_async(self, receipt: Receipt) -> Generator[Any, None, Outcome]:
         """Suspend the running task until *receipt* is settled."""
+        if not self.page[0]:
+            return receipt.outcome or ELSEWHERE
         future, set_result = _future_on_this_loop()
 
         def notify() -> None:
@@ -167,6 +172,7 @@ class Threads(Inline):
             except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
                 coordinator.core.close(Reason.BUG)
+        move_out(self)
         self._pass_on()
         for sender in self._senders.values():
             sender.stop()
@@ -208,7 +214,9 @@ class Threads(Inline):
         known = [self._senders[slot] for slot in slots if slot in self._senders]
         if not any(not sender.busy for sender in known):
             for slot in slots - set(self._senders):
-                sender = _Sender(self.plan, self.coordinator)
+                way = Transport(self.plan.settings, user_agent=self.plan.user_agent)
+                self.ways.append(way)
+                sender = _Sender(self.plan, self.coordinator, way)
                 name = f"analytics_sdk-sender-{slot}"
                 if self._spawn(sender.run, name):
                     self._senders[slot] = sender
@@ -237,9 +245,10 @@ class Threads(Inline):
 class _Sender:
     """A thread with a connection: takes requests, leaves answers."""
 
-    def __init__(self, plan: Plan, coordinator: Coordinator) -> None:
+    def __init__(self, plan: Plan, coordinator: Coordinator, way: Transport) -> None:
         from queue import SimpleQueue
 
+        self._way = way
         self._jobs: SimpleQueue[Send | None] = SimpleQueue()
         self._plan = plan
         self._coordinator = coordinator
@@ -263,13 +272,12 @@ class _Sender:
     def run(self) -> None:
         """Work until told to stop; the thread's body."""
         self._coordinator.ours.add(get_ident())
-        way = Transport(self._plan.settings, user_agent=self._plan.user_agent)
         while True:
             send = self._jobs.get()
             if send is None:
-                way.close()
+                self._way.close()
                 return
-            reply = perform(send, self._plan.destinations, way)
+            reply = perform(send, self._plan.destinations, self._way)
             self._done += 1
             self._coordinator.post(Answered(send, reply))
 

@@ -125,6 +125,17 @@ class Transport:
             file.close()
         self._files.clear()
 
+    def let_go(self) -> None:
+        """In a forked child: close inherited descriptors, and nothing but them.
+
+        The parent's connections and files stay as they are; no lock is taken, and
+        what is left of the objects finds nothing to close later.
+        """
+        if self._exchange is not None:
+            self._exchange.let_go()
+        for file in self._files.values():
+            file.close()
+
     def _post(
         self, request: HttpRequest, deadline_s: float
     ) -> HttpResponse | TransportError:
@@ -146,28 +157,29 @@ class Transport:
             or len(request.body) < GZIP_BYTES
             or host in self._uncompressed
         ):
-            return self._exchange_once(request.url, headers, request.body, deadline_s)
+            return self._exchange_once(request, headers, deadline_s)
         packed = gzip.compress(request.body, _GZIP_LEVEL, mtime=0)
         marked = {**headers, "Content-Encoding": "gzip"}
-        answer = self._exchange_once(request.url, marked, packed, deadline_s)
+        answer = self._exchange_once(request._replace(body=packed), marked, deadline_s)
         if isinstance(answer, HttpResponse) and answer.status == 415:
             self._uncompressed.add(host)
-            return self._exchange_once(request.url, headers, request.body, deadline_s)
+            return self._exchange_once(request, headers, deadline_s)
         return answer
 
     def _exchange_once(
-        self, url: str, headers: Mapping[str, str], body: bytes, deadline_s: float
+        self, request: HttpRequest, headers: Mapping[str, str], deadline_s: float
     ) -> HttpResponse | TransportError:
         """Send one body; once more where a kept connection turns out to be stale."""
-        answer = self._attempt(url, headers, body, deadline_s)
+        answer = self._attempt(request.url, headers, request.body, deadline_s)
         if (
             isinstance(answer, TransportError)
             and answer.reason is Reason.UNREACHABLE
             and self._exchange is not None
             and self._exchange.stale
+            and (request.idempotent or not answer.maybe_sent)
         ):
             maybe_sent = answer.maybe_sent
-            answer = self._attempt(url, headers, body, deadline_s)
+            answer = self._attempt(request.url, headers, request.body, deadline_s)
             if isinstance(answer, TransportError) and maybe_sent:
                 return answer._replace(maybe_sent=True)
         return answer

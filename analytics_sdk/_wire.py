@@ -190,6 +190,8 @@ class PlainConnection(HTTPConnection):
         self._exchange.connecting()
         super().connect()
         self._exchange.connected()
+        kept = [each for each in self._exchange.open if each.sock is not None]
+        self._exchange.open = [*kept, self]
 
     def _new_conn(self) -> socket.socket:
         """Try the addresses of the host, sharing the time that is left among them."""

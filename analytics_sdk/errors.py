@@ -31,7 +31,7 @@ class Reason(str, Enum):
 
     remedy: str
 
-    def __new__(cls, value: str, remedy: str) -> Reason:
+    def __new__(cls, value: str, remedy: str) -> Reason:  # noqa: PYI034 - it is final
         """Make a member that is its own text and knows its *remedy*."""
         member = str.__new__(cls, value)
         member._value_ = value

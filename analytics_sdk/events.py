@@ -49,13 +49,19 @@ def checked_id(value: object, field: str) -> str | None:
     Raises:
         RefusedError: *value* is of another type.
     """
-    if isinstance(value, str):
-        return str(value) or None
+    kind = type(value)
+    if issubclass(kind, str):
+        return str.__str__(value) or None
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(int(value))
-    if type(value).__module__ == "uuid":
+    if issubclass(kind, int) and kind is not bool:
+        try:
+            return int.__repr__(value)
+        except ValueError:
+            raise _refuse(Reason.BAD_ARGUMENT, field, value, "it is too long") from None
+    if any(
+        base.__module__ == "uuid" and base.__name__ == "UUID" for base in kind.__mro__
+    ):
         return str(value)
     raise _refuse(Reason.BAD_ARGUMENT, field, value, "pass a str, an int or a UUID")
 
@@ -68,7 +74,7 @@ def checked_text(value: object, field: str) -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         return str.__str__(value)
     raise _refuse(Reason.BAD_ARGUMENT, field, value, "pass a str")
 
@@ -79,8 +85,8 @@ def checked_mapping(value: object, field: str) -> Mapping[Any, Any] | None:
     Raises:
         RefusedError: *value* is of another type.
     """
-    if value is None or isinstance(value, Mapping):
-        return value
+    if value is None or issubclass(type(value), Mapping):
+        return value  # type: ignore[return-value]
     raise _refuse(Reason.BAD_ARGUMENT, field, value, "pass a dict or another Mapping")
 
 
@@ -90,13 +96,18 @@ def checked_message_id(value: object) -> str | None:
     Raises:
         RefusedError: *value* is not text of 1 to 100 printable characters.
     """
-    text = checked_id(value, "message_id") if value != "" else ""
-    if text is None:
+    if value is None:
         return None
+    text = checked_id(value, "message_id") or ""
     if not text or len(text) > MAX_MESSAGE_ID_LENGTH or not text.isprintable():
         remedy = f"use 1 to {MAX_MESSAGE_ID_LENGTH} printable characters"
         raise _refuse(Reason.BAD_MESSAGE_ID, "message_id", value, remedy)
     return text
+
+
+def _or_empty(value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+    """Return *value*, of which nothing is asked, or an empty dict for None."""
+    return {} if value is None else value
 
 
 def _id_field(name: str) -> Any:
@@ -114,10 +125,14 @@ def _mapping_field(name: str) -> Any:
 
 
 def _checked_timestamp(value: object) -> datetime | None:
-    if value is None or isinstance(value, datetime):
+    if value is None:
         return value
     remedy = "pass a datetime (naive ones count as UTC)"
-    raise _refuse(Reason.BAD_ARGUMENT, "timestamp", value, remedy)
+    if not issubclass(type(value), datetime):
+        raise _refuse(Reason.BAD_ARGUMENT, "timestamp", value, remedy)
+    if type(value.year) is not int:  # type: ignore[attr-defined]
+        raise _refuse(Reason.BAD_ARGUMENT, "timestamp", value, "this one is no time")
+    return value  # type: ignore[return-value]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -125,6 +140,8 @@ class Call:
     """What every call can carry (Segment Spec: common fields)."""
 
     type: ClassVar[str] = ""
+    usage: ClassVar[str] = ""
+    """The call as it should be made, for messages."""
 
     user_id: str | None = _id_field("user_id")
     anonymous_id: str | None = _id_field("anonymous_id")
@@ -152,11 +169,12 @@ class Identify(Call):
     """Say who a user is (Segment Spec: identify)."""
 
     type: ClassVar[str] = "identify"
+    usage: ClassVar[str] = "identify(user_id, traits)"
     traits: Mapping[Any, Any] | None = _mapping_field("traits")
 
     def fields(self) -> tuple[tuple[str, object], ...]:
         """Return the traits."""
-        return (("traits", self.traits or {}),)
+        return (("traits", _or_empty(self.traits)),)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -164,18 +182,19 @@ class Track(Call):
     """Say what a user did (Segment Spec: track)."""
 
     type: ClassVar[str] = "track"
+    usage: ClassVar[str] = "track(user_id, event, properties)"
     event: str | None = _text_field("event")
     properties: Mapping[Any, Any] | None = _mapping_field("properties")
 
     def fields(self) -> tuple[tuple[str, object], ...]:
         """Return the event's name and properties."""
-        return (("event", self.event), ("properties", self.properties or {}))
+        return (("event", self.event), ("properties", _or_empty(self.properties)))
 
     def check(self) -> None:
         """Refuse a track call without ids or without a name."""
         Call.check(self)
         if not self.event:
-            message = "event: missing; call track(user_id, event, properties)"
+            message = "event: missing; give what the user did a name"
             raise RefusedError(Reason.NO_NAME, message)
 
 
@@ -184,6 +203,7 @@ class Page(Call):
     """Say which page a user saw (Segment Spec: page)."""
 
     type: ClassVar[str] = "page"
+    usage: ClassVar[str] = "page(user_id, category, name, properties)"
     category: str | None = _text_field("category")
     name: str | None = _text_field("name")
     properties: Mapping[Any, Any] | None = _mapping_field("properties")
@@ -192,7 +212,7 @@ class Page(Call):
         """Return category and name where given, and the properties."""
         named = (("category", self.category), ("name", self.name))
         given = tuple(pair for pair in named if pair[1] is not None)
-        return (*given, ("properties", self.properties or {}))
+        return (*given, ("properties", _or_empty(self.properties)))
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -200,6 +220,7 @@ class Screen(Page):
     """Say which screen of an app a user saw (Segment Spec: screen)."""
 
     type: ClassVar[str] = "screen"
+    usage: ClassVar[str] = "screen(user_id, category, name, properties)"
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -207,18 +228,19 @@ class Group(Call):
     """Say which group a user belongs to (Segment Spec: group)."""
 
     type: ClassVar[str] = "group"
+    usage: ClassVar[str] = "group(user_id, group_id, traits)"
     group_id: str | None = _id_field("group_id")
     traits: Mapping[Any, Any] | None = _mapping_field("traits")
 
     def fields(self) -> tuple[tuple[str, object], ...]:
         """Return the group's id and traits."""
-        return (("groupId", self.group_id), ("traits", self.traits or {}))
+        return (("groupId", self.group_id), ("traits", _or_empty(self.traits)))
 
     def check(self) -> None:
         """Refuse a group call without ids or without a group id."""
         Call.check(self)
         if self.group_id is None:
-            message = "group_id: missing; call group(user_id, group_id, traits)"
+            message = "group_id: missing; give the group's id"
             raise RefusedError(Reason.NO_NAME, message)
 
 
@@ -227,6 +249,7 @@ class Alias(Call):
     """Say that one id is another one's continuation (Segment Spec: alias)."""
 
     type: ClassVar[str] = "alias"
+    usage: ClassVar[str] = "alias(previous_id, user_id)"
     previous_id: str | None = _id_field("previous_id")
 
     def fields(self) -> tuple[tuple[str, object], ...]:
@@ -236,7 +259,7 @@ class Alias(Call):
     def check(self) -> None:
         """Refuse an alias call that lacks one of its two ids."""
         if self.user_id is None or self.previous_id is None:
-            message = "previous_id, user_id: call alias(previous_id, user_id)"
+            message = "previous_id, user_id: one is missing; give both"
             raise RefusedError(Reason.NO_ID, message)
 
 

@@ -62,12 +62,14 @@ class HttpRequest(NamedTuple):
         headers: Names and values; secrets may be among them, so it is never logged.
         body: Uncompressed.
         gzip: Whether the endpoint takes ``Content-Encoding: gzip``.
+        idempotent: Whether it may be repeated when its answer was lost.
     """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     gzip: bool = False
+    idempotent: bool = True
 
     def __repr__(self) -> str:
         """Show nothing that may be a secret or personal data."""
@@ -112,7 +114,7 @@ class TransportError(NamedTuple):
     """No answer: what went wrong, and whether the vendor may have the request.
 
     Args:
-        reason: ``unreachable``, ``tls`` or ``unreadable``.
+        reason: ``unreachable``, ``tls``, ``unreadable``, ``configuration`` or ``bug``.
         maybe_sent: False only when not one byte of the request can have arrived.
         message: What happened, without address, key or data.
     """

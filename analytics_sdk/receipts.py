@@ -166,7 +166,7 @@ class Receipt:
         raise TypeError(message)
 
     def __repr__(self) -> str:
-        """Show state and id, nothing of the event's data."""
+        """Show how far the event is, and nothing of its data."""
         outcome = self._outcome
         word = "pending" if outcome is None else str(outcome.kind)
         return f"<Receipt {word}>"
