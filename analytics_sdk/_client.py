@@ -415,6 +415,9 @@ class Client:
 
         Returns:
             What became of each event in scope.
+
+        Raises:
+            TypeError: Something in *receipts* is no receipt.
         """
         home = self._home()
         if home is None:
@@ -593,6 +596,10 @@ def _scope(
     if receipts is None:
         return None, 0
     given = tuple(receipts)
+    strange = {type(each).__name__ for each in given} - {Receipt.__name__}
+    if strange:
+        names = ", ".join(sorted(strange))
+        raise TypeError(f"receipts: got {names}; pass what the calls returned")
     ours = tuple(each for each in given if not each._pending or each._home is home)
     return ours, len(given) - len(ours)
 

@@ -10,15 +10,18 @@ import os
 import random
 import time
 from datetime import datetime, timedelta, timezone
-from itertools import count
+from functools import lru_cache
+from itertools import product
 
 monotonic = time.monotonic
 """Seconds that only ever grow; the zero is arbitrary."""
 
 sleep = time.sleep
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_HEX = "0123456789abcdef"
 _NODE_BITS = 42
-_COUNTER_BITS = 20
+_COUNTER_DIGITS = 5
 _MILLISECONDS = tuple(f"{ms:03d}Z" for ms in range(1000))
 _MILLISECOND_IDS = tuple(f"-7{ms:03x}-" for ms in range(1000))
 
@@ -40,15 +43,25 @@ def iso_utc(when: datetime) -> str:
     out of the years 1 to 9999.
     """
     zone = when.tzinfo
-    if zone is None or zone is timezone.utc:
-        text = when.isoformat("T", "milliseconds")
-        return f"{text if zone is None else text[:-6]}Z"
+    if zone is timezone.utc:
+        since = when - _EPOCH
+        second = _iso_second(since.days, since.seconds)
+        return second + _MILLISECONDS[when.microsecond // 1000]
+    if zone is None:
+        return f"{when.isoformat('T', 'milliseconds')}Z"
     try:
         offset = when.utcoffset()
         shifted = when.replace(tzinfo=None) - (offset or timedelta())
     except Exception:  # noqa: BLE001 - a time zone is foreign code
         shifted = when.replace(tzinfo=None)
     return f"{shifted.isoformat('T', 'milliseconds')}Z"
+
+
+@lru_cache(maxsize=256)
+def _iso_second(days: int, seconds: int) -> str:
+    """Return the second that is so far from the epoch, up to its decimal point."""
+    when = _EPOCH + timedelta(days=days, seconds=seconds)
+    return f"{when.isoformat()[:19]}."
 
 
 class Stamper:
@@ -64,38 +77,40 @@ class Stamper:
     cannot mint the same id twice.
     """
 
-    __slots__ = ("_counter", "_node", "_second")
+    __slots__ = ("_count", "_node", "_second")
 
     def __init__(self) -> None:
         """Draw a node; nothing is shared with other stampers."""
-        self._second: tuple[int, str, str] = (-1, "", "")
+        self._second = (0, "", "")
         self._draw()
 
     def _draw(self) -> None:
-        bits = int.from_bytes(os.urandom(8), "big")
-        node = bits & ((1 << _NODE_BITS) - 1)
-        digits = f"{(2 << 42) | node:011x}"
+        bits = int.from_bytes(os.urandom(6), "big") & ((1 << _NODE_BITS) - 1)
+        digits = f"{(2 << _NODE_BITS) | bits:011x}"
         self._node = f"{digits[:4]}-{digits[4:]}"
-        self._counter = count(bits >> _NODE_BITS & 0xFFFF)
+        self._count = map("".join, product(_HEX, repeat=_COUNTER_DIGITS)).__next__
 
     def stamp(self) -> tuple[str, str]:
         """Return a new message id and the time as ISO 8601 with milliseconds."""
-        second, ms = divmod(time.time_ns() // 1_000_000, 1000)
-        cached = self._second
-        if cached[0] != second:
-            cached = self._second = _prefixes(second)
-        number = next(self._counter)
-        if number >> _COUNTER_BITS:
+        now_ms = time.time_ns() // 1_000_000
+        start_ms, id_prefix, iso_prefix = self._second
+        ms = now_ms - start_ms
+        if not 0 <= ms < 1000:
+            start_ms, id_prefix, iso_prefix = self._second = _prefixes(now_ms // 1000)
+            ms = now_ms - start_ms
+        try:
+            number = self._count()
+        except StopIteration:
             self._draw()
-            number = next(self._counter)
+            number = self._count()
         return (
-            f"{cached[1]}{_MILLISECOND_IDS[ms]}{self._node}{number:05x}",
-            cached[2] + _MILLISECONDS[ms],
+            f"{id_prefix}{_MILLISECOND_IDS[ms]}{self._node}{number}",
+            iso_prefix + _MILLISECONDS[ms],
         )
 
 
 def _prefixes(second: int) -> tuple[int, str, str]:
-    """Return *second* with what all ids and timestamps of it begin with."""
-    stamp = f"{second * 1000:012x}"
-    when = datetime.fromtimestamp(second, timezone.utc)
-    return second, f"{stamp[:8]}-{stamp[8:]}", f"{when:%Y-%m-%dT%H:%M:%S}."
+    """Return a second's first millisecond, and how its ids and timestamps begin."""
+    start_ms = second * 1000
+    stamp = f"{start_ms:012x}"
+    return start_ms, f"{stamp[:8]}-{stamp[8:]}", _iso_second(*divmod(second, 86_400))

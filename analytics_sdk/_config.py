@@ -6,7 +6,6 @@ settings.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +20,9 @@ DRIVERS = ("threads", "inline")
 REPORTS = ("failures", "all")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_LONGEST = 1e9
+"""The largest number of seconds: some thirty years."""
+
 _Attribute = Any
 
 
@@ -29,9 +31,9 @@ def _bad(name: str, value: object, remedy: str) -> ConfigError:
 
 
 def _positive(instance: object, attribute: _Attribute, value: object) -> None:
-    """Hold *attribute* to a finite number above zero."""
+    """Hold *attribute* to a finite number above zero, in human bounds."""
     del instance
-    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+    if type(value) not in (int, float) or not 0 < value <= _LONGEST:  # type: ignore[operator]
         raise _bad(attribute.name, value, "pass a finite number above 0")
 
 
@@ -51,15 +53,15 @@ def _whole(instance: object, attribute: _Attribute, value: object) -> None:
 def _flag_or_none(instance: object, attribute: _Attribute, value: Any) -> None:
     """Hold *attribute* to True, False or None."""
     del instance
-    if value not in (True, False, None) or type(value) not in (bool, type(None)):
+    if type(value) not in (bool, type(None)):
         raise _bad(attribute.name, value, "pass True, False or None")
 
 
 def _text_or_none(instance: object, attribute: _Attribute, value: Any) -> None:
     """Hold *attribute* to text or None."""
     del instance
-    if not isinstance(value, (str, type(None))):
-        raise _bad(attribute.name, value, "pass a path as a str")
+    if value is not None and (not isinstance(value, str) or not value):
+        raise _bad(attribute.name, value, "pass a path as a str that is not empty")
 
 
 def _texts_or_none(instance: object, attribute: _Attribute, value: Any) -> None:

@@ -134,6 +134,7 @@ class Coordinator:
         self.kept: list[Message] = []
         """Messages that the driver has come by while it waited."""
         self._settings = settings
+        self._urgent: list[Receipt] = []
         self._reporter = Reporter()
         self._flushes: list[_Scope] = []
         self._watchers: dict[Receipt, list[Callable[[], None]]] = {}
@@ -195,6 +196,7 @@ class Coordinator:
         self._take_in(now)
         for message in messages:
             self._handle(message, now)
+        self._pull()
         self.core.tick(now)
         while self.core.prepare(SLICE):
             self._nap()
@@ -211,13 +213,18 @@ class Coordinator:
         return notices
 
     def end(self, reason: Reason) -> None:
-        """Settle everything as lost, and whatever slips in while we do."""
+        """Settle everything as lost, with what slips in meanwhile; answer everybody."""
         now = _clock.monotonic()
         self._take_in(now)
         self.core.close(reason)
         self.ended = True
         self.sweep()
+        for message in self._messages():
+            self._handle(message, now)
         self._tell_watchers()
+        for scope in self._flushes:
+            self._answer(scope, now)
+        self._flushes.clear()
         self.look(now, last=True)
 
     def sweep(self) -> None:
@@ -269,7 +276,7 @@ class Coordinator:
         if isinstance(message, Answered):
             self.core.replied(message.send, message.reply, Now(now, _clock.jitter()))
         elif isinstance(message, Urge):
-            self.core.pull(message.receipt)
+            self._urgent.append(message.receipt)
         elif isinstance(message, Watch):
             self._watch(message)
         elif isinstance(message, Unwatch):
@@ -277,13 +284,19 @@ class Coordinator:
         else:
             self._begin_flush(message, now)
 
+    def _pull(self) -> None:
+        """Let the events go first that have become urgent since the last turn."""
+        if self._urgent:
+            urgent, self._urgent = tuple(self._urgent), []
+            self.core.pull(urgent)
+
     def _watch(self, watch: Watch) -> None:
         if not watch.receipt._pending:
             watch.notify()
             return
         self._watchers.setdefault(watch.receipt, []).append(watch.notify)
         self.core.ledger.watched.add(watch.receipt)
-        self.core.pull(watch.receipt)
+        self._urgent.append(watch.receipt)
 
     def _unwatch(self, unwatch: Unwatch) -> None:
         waiting = self._watchers.get(unwatch.receipt, [])
@@ -308,21 +321,23 @@ class Coordinator:
             epochs = self.core.ledger.turn_epoch()
             self.core.rush(now)
         else:
-            for receipt in ask.receipts:
-                if receipt._pending:
-                    self.core.pull(receipt)
+            self._urgent += [each for each in ask.receipts if each._pending]
         self._flushes.append(_Scope(ask, epochs, now))
 
     def _finish_flushes(self, now: float) -> None:
         """Answer the flushes for which waiting longer would change nothing."""
         for scope in [scope for scope in self._flushes if self._over(scope, now)]:
-            self._flushes.remove(scope)
-            report = self._report(scope, now)
-            self.core.ledger.drop_epochs(scope.epochs)
+            if self.ended:
+                return
             if scope.ask.closing:
                 self.end(Reason.EXIT)
-                report = self._report(scope, now)
-            scope.ask.notify(report)
+            else:
+                self._flushes.remove(scope)
+                self._answer(scope, now)
+
+    def _answer(self, scope: _Scope, now: float) -> None:
+        scope.ask.notify(self._report(scope, now))
+        self.core.ledger.drop_epochs(scope.epochs)
 
     def _over(self, scope: _Scope, now: float) -> bool:
         deadline_s = scope.ask.deadline_s

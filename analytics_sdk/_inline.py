@@ -43,7 +43,9 @@ class Inline(Driver):
             if self.coordinator.ended or self._inside == get_ident():
                 break
             left_s = min(end_s - _clock.monotonic(), _LOOK_S)
-            self.flush(max(left_s, 0.0), (receipt,), close=False)
+            report = self.flush(max(left_s, 0.0), (receipt,), close=False)
+            if receipt._pending and (report.held or report.note):
+                _clock.sleep(max(min(left_s, end_s - _clock.monotonic()), 0.0))
         return receipt.outcome
 
     def wait_async(self, receipt: Receipt) -> Generator[Any, None, Outcome]:

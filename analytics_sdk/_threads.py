@@ -27,6 +27,7 @@ MOST_SENDERS = 16
 MOST_CALLBACKS = 10_000
 _GRACE_S = 1.0
 _LOOK_S = 1.0
+_LAST_LOOK_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Threads(Inline):
         answer: SimpleQueue[FlushReport] = SimpleQueue()
         deadline_s = now + timeout_s
         self.coordinator.post(Flush(receipts, deadline_s, answer.put, close))
-        while self.is_alive():
+        while self.is_alive() and not self.coordinator.ended:
             left_s = deadline_s + _GRACE_S - _clock.monotonic()
             if left_s <= 0:
                 return self.elsewhere(now, "the coordinator did not answer in time")
@@ -135,7 +136,7 @@ class Threads(Inline):
             except Empty:
                 continue
         try:
-            return timed(answer.get_nowait(), now)
+            return timed(answer.get(timeout=_LAST_LOOK_S), now)
         except Empty:
             return self.elsewhere(now, "the client is closed")
 
@@ -150,9 +151,10 @@ class Threads(Inline):
         now = _clock.monotonic()
         future, notify = _future_on_this_loop()
         self.coordinator.post(Flush(receipts, now + timeout_s, notify, close))
+        limit_s = _LAST_LOOK_S if self.coordinator.ended else timeout_s + _GRACE_S
         try:
             report: FlushReport = await asyncio.wait_for(
-                asyncio.shield(future), timeout_s + _GRACE_S
+                asyncio.shield(future), limit_s
             )
         except asyncio.TimeoutError:
             return self.elsewhere(now, "the coordinator did not answer in time")

@@ -53,6 +53,10 @@ class Part(NamedTuple):
     idempotent: bool = True
     refused: Reason | None = None
 
+    def __repr__(self) -> str:
+        """Show nothing that may be personal data."""
+        return f"<Part {self.route} {len(self.body)} bytes>"
+
 
 class HttpRequest(NamedTuple):
     """One POST, as data.
