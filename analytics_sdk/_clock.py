@@ -22,6 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HEX = "0123456789abcdef"
 _NODE_BITS = 42
 _COUNTER_DIGITS = 5
+_NEVER_MS = -(1 << 62)
 _MILLISECONDS = tuple(f"{ms:03d}Z" for ms in range(1000))
 _MILLISECOND_IDS = tuple(f"-7{ms:03x}-" for ms in range(1000))
 
@@ -81,7 +82,7 @@ class Stamper:
 
     def __init__(self) -> None:
         """Draw a node; nothing is shared with other stampers."""
-        self._second = (0, "", "")
+        self._second = (_NEVER_MS, "", "")
         self._draw()
 
     def _draw(self) -> None:

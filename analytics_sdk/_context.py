@@ -86,11 +86,19 @@ def merge(
         return merged
     for key, value in over.items():  # type: ignore[attr-defined]
         below = merged.get(key)
-        if _is_dict(value) and _is_dict(below) and depth > 0:
+        if type(value) is _Whole or not _is_dict(value):
+            merged[key] = value
+        elif below is None and key in merged:
+            merged[key] = _Whole(value)
+        elif _is_dict(below) and depth > 0:
             merged[key] = merge(below or {}, value, depth - 1)
         else:
             merged[key] = value
     return merged
+
+
+class _Whole(dict[Any, Any]):
+    """A dict laid where one was taken away: it replaces what is further below."""
 
 
 def without_none(fields: Mapping[Any, Any], depth: int = _DEEPEST) -> dict[Any, Any]:
