@@ -149,6 +149,8 @@ class Coordinator:
         """Leave a message, and wake the coordinator wherever it waits."""
         self.mailbox.put(message)
         self.buffer.intake.put(None)
+        if self.ended:
+            self._answer_late()
 
     def urge(self, receipt: Receipt) -> None:
         """Let an event go before others."""
@@ -219,13 +221,21 @@ class Coordinator:
         self.core.close(reason)
         self.ended = True
         self.sweep()
-        for message in self._messages():
-            self._handle(message, now)
         self._tell_watchers()
         for scope in self._flushes:
             self._answer(scope, now)
         self._flushes.clear()
+        self._answer_late()
         self.look(now, last=True)
+
+    def _answer_late(self) -> None:
+        """After the end: answer what has come too late; any thread may do this."""
+        now = _clock.monotonic()
+        for message in self._messages():
+            if isinstance(message, Watch):
+                message.notify()
+            elif isinstance(message, Flush):
+                message.notify(self._report(_Scope(message, (), now), now))
 
     def sweep(self) -> None:
         """After the end: settle what a call has put in after the last look.

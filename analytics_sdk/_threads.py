@@ -28,6 +28,7 @@ MOST_CALLBACKS = 10_000
 _GRACE_S = 1.0
 _LOOK_S = 1.0
 _LAST_LOOK_S = 0.05
+_ON_OUR_OWN = "called on one of the client's own threads"
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class Threads(Inline):
 
         now = _clock.monotonic()
         if get_ident() in self.coordinator.ours:
-            return self.elsewhere(now, "called on one of the client's own threads")
+            return self.elsewhere(now, _ON_OUR_OWN)
         if not self.is_alive():
             return super().flush(timeout_s, receipts, close=close)
         answer: SimpleQueue[FlushReport] = SimpleQueue()
@@ -146,9 +147,11 @@ class Threads(Inline):
         """Do as `flush` does, without blocking the event loop."""
         import asyncio
 
+        now = _clock.monotonic()
+        if get_ident() in self.coordinator.ours:
+            return self.elsewhere(now, _ON_OUR_OWN)
         if not self.is_alive():
             return await super().aflush(timeout_s, receipts, close=close)
-        now = _clock.monotonic()
         future, notify = _future_on_this_loop()
         self.coordinator.post(Flush(receipts, now + timeout_s, notify, close))
         limit_s = _LAST_LOOK_S if self.coordinator.ended else timeout_s + _GRACE_S
