@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed_version
+from analytics_sdk import __version__
 
 project = "analytics_sdk"
 author = "The analytics_sdk authors"
 copyright = f"2026 {author}"  # noqa: A001  (Sphinx's name for it)
-release = version = installed_version("analytics-sdk-server")
+release = version = __version__
 
 extensions = [
     "myst_parser",
