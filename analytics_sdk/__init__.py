@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from analytics_sdk._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from analytics_sdk._client import Client as Client
     from analytics_sdk._config import Delivery as Delivery
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from analytics_sdk.receipts import OutcomeKind as OutcomeKind
     from analytics_sdk.receipts import Receipt as Receipt
     from analytics_sdk.receipts import Settled as Settled
-
-__version__ = "0.1.0"
 
 _HOMES = {
     # the client and its settings

@@ -21,7 +21,9 @@ from analytics_sdk._context import ambient
 from analytics_sdk._driver import Driver, OnOutcome, Plan
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher
+from analytics_sdk._flushes import by_receipt, summed
 from analytics_sdk._intake import Intake
+from analytics_sdk._version import __version__
 from analytics_sdk.errors import ConfigError
 from analytics_sdk.events import (
     Alias,
@@ -75,8 +77,6 @@ class Client:
         strict: bool = False,
         enabled: bool = True,
     ) -> None:
-        from analytics_sdk import __version__
-
         _check(
             destinations,
             delivery=delivery,
@@ -421,7 +421,7 @@ class Client:
         """
         home = self._home()
         if home is None:
-            return _NOTHING
+            return summed(by_receipt(receipts or ()))
         scope, foreign = _scope(receipts, home)
         return _with_foreign(home.flush(timeout, scope, close=False), foreign)
 
@@ -431,7 +431,7 @@ class Client:
         """Do as `flush` does, without blocking the event loop."""
         home = self._home()
         if home is None:
-            return _NOTHING
+            return summed(by_receipt(receipts or ()))
         scope, foreign = _scope(receipts, home)
         return _with_foreign(await home.aflush(timeout, scope, close=False), foreign)
 
@@ -447,14 +447,14 @@ class Client:
         """
         home, timeout_s = self._begin_close(timeout)
         if home is None:
-            return _NOTHING
+            return summed({})
         return home.flush(timeout_s, None, close=True)
 
     async def aclose(self, timeout: float | None = None) -> FlushReport:
         """Do as `close` does, without blocking the event loop."""
         home, timeout_s = self._begin_close(timeout)
         if home is None:
-            return _NOTHING
+            return summed({})
         return await home.aflush(timeout_s, None, close=True)
 
     def _begin_close(self, timeout: float | None) -> tuple[Driver | None, float]:
@@ -538,11 +538,6 @@ class Client:
 
         destinations, found = client_arguments()
         return cls(*destinations, **{**found, **settings})
-
-
-_NOTHING = FlushReport(
-    counts={}, by_destination={}, pending=0, held=0, stored=0, holds={}, elapsed_s=0.0
-)
 
 
 def _make_driver(plan: Plan) -> Driver:

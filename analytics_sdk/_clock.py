@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import product
@@ -78,7 +79,10 @@ class Stamper:
     cannot mint the same id twice.
     """
 
-    __slots__ = ("_count", "_node", "_second")
+    __slots__ = ("_second", "_source")
+
+    _source: tuple[str, Callable[[], str]]
+    """The node and its counter; one value, so that no signal comes between them."""
 
     def __init__(self) -> None:
         """Draw a node; nothing is shared with other stampers."""
@@ -88,8 +92,8 @@ class Stamper:
     def _draw(self) -> None:
         bits = int.from_bytes(os.urandom(6), "big") & ((1 << _NODE_BITS) - 1)
         digits = f"{(2 << _NODE_BITS) | bits:011x}"
-        self._node = f"{digits[:4]}-{digits[4:]}"
-        self._count = map("".join, product(_HEX, repeat=_COUNTER_DIGITS)).__next__
+        numbers = map("".join, product(_HEX, repeat=_COUNTER_DIGITS))
+        self._source = (f"{digits[:4]}-{digits[4:]}", numbers.__next__)
 
     def stamp(self) -> tuple[str, str]:
         """Return a new message id and the time as ISO 8601 with milliseconds."""
@@ -99,13 +103,15 @@ class Stamper:
         if not 0 <= ms < 1000:
             start_ms, id_prefix, iso_prefix = self._second = _prefixes(now_ms // 1000)
             ms = now_ms - start_ms
+        node, count = self._source
         try:
-            number = self._count()
+            number = count()
         except StopIteration:
             self._draw()
-            number = self._count()
+            node, count = self._source
+            number = count()
         return (
-            f"{id_prefix}{_MILLISECOND_IDS[ms]}{self._node}{number}",
+            f"{id_prefix}{_MILLISECOND_IDS[ms]}{node}{number}",
             iso_prefix + _MILLISECONDS[ms],
         )
 

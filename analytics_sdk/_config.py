@@ -205,7 +205,7 @@ def base_url(value: object, *, allow_http: bool = False) -> str:
     if not isinstance(value, str):
         raise _bad("host", value, "pass a URL as a str")
     text = value.strip().rstrip("/")
-    if "://" not in text and ":/" not in text:
+    if ":/" not in text:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)

@@ -7,7 +7,6 @@ its own; a driver calls `turn` from one thread at a time.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty
 from typing import Any, NamedTuple, TypeAlias
@@ -15,7 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
 from analytics_sdk._delivery import Core
-from analytics_sdk._ledger import Count, Epoch
+from analytics_sdk._flushes import Flush, Scope, is_over, report
+from analytics_sdk._flushes import holds as find_holds
+from analytics_sdk._ledger import Epoch
 from analytics_sdk._outlet import Send
 from analytics_sdk._reporter import Reporter
 from analytics_sdk._verdict import Now, Reply
@@ -24,9 +25,7 @@ from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination
 from analytics_sdk.receipts import (
     QUEUED,
-    FlushReport,
     Outcome,
-    OutcomeKind,
     Receipt,
 )
 
@@ -64,41 +63,7 @@ class Urge(NamedTuple):
     receipt: Receipt
 
 
-class Flush(NamedTuple):
-    """Settle what is in scope, and report.
-
-    Args:
-        receipts: The scope; None means everything accepted so far.
-        deadline_s: Monotonic seconds.
-        notify: Takes the report; must neither block nor raise.
-        closing: Whether what is left is lost, and nothing follows.
-    """
-
-    receipts: tuple[Receipt, ...] | None
-    deadline_s: float
-    notify: Callable[[FlushReport], None]
-    closing: bool = False
-
-
 Message: TypeAlias = Answered | Watch | Unwatch | Urge | Flush
-
-
-class _Scope:
-    """A flush on its way: what it covers and since when."""
-
-    __slots__ = ("ask", "epochs", "started_s")
-
-    def __init__(self, ask: Flush, epochs: tuple[Epoch, ...], started_s: float) -> None:
-        self.ask = ask
-        self.epochs = epochs
-        self.started_s = started_s
-
-    @property
-    def pending(self) -> int:
-        """How many events of the scope are not settled."""
-        if self.ask.receipts is None:
-            return sum(epoch.unsettled for epoch in self.epochs)
-        return sum(1 for receipt in self.ask.receipts if receipt._pending)
 
 
 class Coordinator:
@@ -136,7 +101,7 @@ class Coordinator:
         self._settings = settings
         self._urgent: list[Receipt] = []
         self._reporter = Reporter()
-        self._flushes: list[_Scope] = []
+        self._flushes: list[Scope] = []
         self._watchers: dict[Receipt, list[Callable[[], None]]] = {}
 
     # -- from any thread ---------------------------------------------------
@@ -161,7 +126,7 @@ class Coordinator:
         now = _clock.monotonic()
         names = self.core.ledger.names
         pending = receipt._pending
-        holds = self.holds(now)
+        holds = find_holds(self.core, now)
         return {
             name: holds.get(name, QUEUED)
             for index, name in enumerate(names)
@@ -218,15 +183,20 @@ class Coordinator:
         """Settle everything as lost, with what slips in meanwhile; answer everybody."""
         now = _clock.monotonic()
         self._take_in(now)
-        self.core.close(reason)
         self.ended = True
         self.sweep()
+        self.recover(reason)
+        self._answer_late()
+        self.look(now, last=True)
+
+    def recover(self, reason: Reason) -> None:
+        """After a bug: settle everything as lost for *reason*, and tell everybody."""
+        now = _clock.monotonic()
+        self.core.close(reason)
         self._tell_watchers()
         for scope in self._flushes:
             self._answer(scope, now)
         self._flushes.clear()
-        self._answer_late()
-        self.look(now, last=True)
 
     def _answer_late(self) -> None:
         """After the end: answer what has come too late; any thread may do this."""
@@ -235,7 +205,7 @@ class Coordinator:
             if isinstance(message, Watch):
                 message.notify()
             elif isinstance(message, Flush):
-                message.notify(self._report(_Scope(message, (), now), now))
+                message.notify(report(self.core, Scope(message, (), now), now))
 
     def sweep(self) -> None:
         """After the end: settle what a call has put in after the last look.
@@ -255,7 +225,7 @@ class Coordinator:
     def look(self, now: float, *, last: bool = False) -> None:
         """Let the reporter look at the books."""
         tallies = list(self.buffer.tallies.values())
-        holds = self.holds(now)
+        holds = find_holds(self.core, now)
         self._reporter.look(now, self.core.ledger, tallies, holds, last=last)
 
     def _messages(self) -> list[Message]:
@@ -332,11 +302,13 @@ class Coordinator:
             self.core.rush(now)
         else:
             self._urgent += [each for each in ask.receipts if each._pending]
-        self._flushes.append(_Scope(ask, epochs, now))
+        self._flushes.append(Scope(ask, epochs, now))
 
     def _finish_flushes(self, now: float) -> None:
         """Answer the flushes for which waiting longer would change nothing."""
-        for scope in [scope for scope in self._flushes if self._over(scope, now)]:
+        for scope in [
+            scope for scope in self._flushes if is_over(self.core, scope, now)
+        ]:
             if self.ended:
                 return
             if scope.ask.closing:
@@ -345,83 +317,6 @@ class Coordinator:
                 self._flushes.remove(scope)
                 self._answer(scope, now)
 
-    def _answer(self, scope: _Scope, now: float) -> None:
-        scope.ask.notify(self._report(scope, now))
+    def _answer(self, scope: Scope, now: float) -> None:
+        scope.ask.notify(report(self.core, scope, now))
         self.core.ledger.drop_epochs(scope.epochs)
-
-    def _over(self, scope: _Scope, now: float) -> bool:
-        deadline_s = scope.ask.deadline_s
-        if not scope.pending or now >= deadline_s:
-            return True
-        if scope.ask.receipts is None:
-            return self.core.stuck_until_s(now) > deadline_s
-        return all(
-            self.core.stuck_until_s(now, receipt) > deadline_s
-            for receipt in scope.ask.receipts
-            if receipt._pending
-        )
-
-    def _report(self, scope: _Scope, now: float) -> FlushReport:
-        names = self.core.ledger.names
-        by_destination = {name: Counter[str]() for name in names}
-        if scope.ask.receipts is None:
-            for epoch in scope.epochs:
-                for name, ended in zip(names, epoch.counts, strict=True):
-                    by_destination[name].update(by_kind(ended))
-        else:
-            for receipt in scope.ask.receipts:
-                for name, outcome in receipt.by_destination.items():
-                    if outcome.terminal and name in by_destination:
-                        by_destination[name][str(outcome.kind)] += 1
-        counts: Counter[str] = Counter()
-        for some in by_destination.values():
-            counts.update(some)
-        return FlushReport(
-            counts=dict(counts),
-            by_destination={name: dict(some) for name, some in by_destination.items()},
-            pending=scope.pending,
-            held=self._count_held(scope, now),
-            stored=0,
-            holds=self.holds(now),
-            elapsed_s=now - scope.started_s,
-        )
-
-    def _count_held(self, scope: _Scope, now: float) -> int:
-        """Count the scope's events that wait for nothing but holds."""
-        if scope.ask.receipts is not None:
-            waiting = [receipt for receipt in scope.ask.receipts if receipt._pending]
-            return sum(self.core.stuck_until_s(now, each) > now for each in waiting)
-        shut = 0
-        for outlet in self.core.outlets:
-            shut |= outlet.all_held(now) << outlet.index
-        inside = {id(epoch) for epoch in scope.epochs}
-        held = {
-            receipt
-            for outlet in self.core.outlets
-            if shut >> outlet.index & 1
-            for receipt in outlet.waiting()
-            if receipt._pending & ~shut == 0 and id(receipt._epoch) in inside
-        }
-        return len(held)
-
-    def holds(self, now: float) -> dict[str, Outcome]:
-        """Return, for each destination on hold, why and for how long still."""
-        found: dict[str, Outcome] = {}
-        for outlet in self.core.outlets:
-            holds = [lane.held for lane in outlet.lanes.values() if lane.held]
-            if holds:
-                held = max(holds, key=lambda some: some.until_s)
-                left_s = max(held.until_s - now, 0.0)
-                name = self.core.ledger.names[outlet.index]
-                found[name] = Outcome(
-                    OutcomeKind.HELD, held.reason, held.excerpt, left_s
-                )
-        return found
-
-
-def by_kind(counts: Mapping[Count, int]) -> Counter[str]:
-    """Add up counts that differ in their reasons only."""
-    words: Counter[str] = Counter()
-    for (kind, _), number in counts.items():
-        words[str(kind)] += number
-    return words

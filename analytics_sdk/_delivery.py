@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 from typing import Any
 
 from analytics_sdk._config import Delivery
 from analytics_sdk._ledger import Ledger
-from analytics_sdk._outlet import Outlet, Policy, Send
+from analytics_sdk._outlet import Outlet, Send
+from analytics_sdk._patience import Policy
 from analytics_sdk._verdict import Now, Reply
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination
@@ -61,7 +62,14 @@ class Core:
         )
         tickets = count(1)
         self.outlets = [
-            Outlet(index, destination, policy, self.ledger, decode, tickets)
+            Outlet(
+                index,
+                destination,
+                policy,
+                self.ledger,
+                decode=decode,
+                tickets=tickets,
+            )
             for index, destination in enumerate(destinations)
         ]
         self._max_bytes = settings.max_bytes
@@ -115,12 +123,12 @@ class Core:
     def rush(self, now: float) -> None:
         """Let everything accepted so far leave without waiting for company."""
         for outlet in self.outlets:
-            outlet.rush_s = now
+            outlet.rush(now)
 
-    def pull(self, receipt: Receipt) -> None:
-        """Make one event urgent, wherever it waits."""
+    def pull(self, receipts: Collection[Receipt]) -> None:
+        """Make events urgent, wherever they wait."""
         for outlet in self.outlets:
-            outlet.pull(receipt)
+            outlet.pull(receipts)
 
     def stuck_until_s(self, now: float, receipt: Receipt | None = None) -> float:
         """Return the first time at which *receipt*, or anything, may be settled."""
@@ -140,28 +148,29 @@ class Core:
     def _trim_sole_holders(self, now: float) -> None:
         """Keep a destination on hold from filling the memory of all."""
         share_bytes = self._max_bytes * SOLE_SHARE
+        word = Outcome(OutcomeKind.EVICTED, Reason.HELD_SHARE)
         for outlet in self.outlets:
+            index = outlet.index
             sole_bytes = self.ledger.sole_bytes
-            if sole_bytes[outlet.index] > share_bytes and outlet.all_held(now):
-                word = Outcome(OutcomeKind.EVICTED, Reason.HELD_SHARE)
-                alone = 1 << outlet.index
-                for receipt in list(outlet.waiting()):
-                    if receipt._pending == alone:
-                        self.ledger.settle(receipt, outlet.index, word)
-                    if sole_bytes[outlet.index] <= share_bytes * LOW_WATER:
-                        break
-                outlet.forget_settled()
+            if sole_bytes[index] <= share_bytes or not outlet.all_held(now):
+                continue
+            for receipt in outlet.oldest_first():
+                if sole_bytes[index] <= share_bytes * LOW_WATER:
+                    break
+                if receipt._pending == 1 << index:
+                    self.ledger.settle(receipt, index, word)
+            outlet.forget_settled()
 
     def _evict_oldest(self, low_bytes: int) -> None:
         """Drop the oldest events that are not in flight until *low_bytes* are left."""
         word = Outcome(OutcomeKind.EVICTED, Reason.OLDEST)
-        flying = [outlet.in_flight() for outlet in self.outlets]
-        queues = [outlet.waiting() for outlet in self.outlets]
-        for receipt in heapq.merge(*queues, key=lambda waiter: waiter._born_s):
+        flying = set().union(*(outlet.in_flight() for outlet in self.outlets))
+        queues = [outlet.oldest_first() for outlet in self.outlets]
+        for receipt in heapq.merge(*queues, key=lambda waiting: waiting._born_s):
             if self.ledger.unsettled_bytes <= low_bytes:
                 break
-            for outlet in self.outlets:
-                if receipt not in flying[outlet.index]:
-                    self.ledger.settle(receipt, outlet.index, word)
+            if receipt not in flying:
+                for index in range(len(self.outlets)):
+                    self.ledger.settle(receipt, index, word)
         for outlet in self.outlets:
             outlet.forget_settled()

@@ -10,7 +10,8 @@ import attrs
 
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
-from analytics_sdk._coordinator import Coordinator, Flush
+from analytics_sdk._coordinator import Coordinator
+from analytics_sdk._flushes import Flush, holds
 from analytics_sdk._outlet import Send
 from analytics_sdk._process import make_page
 from analytics_sdk._transport import Transport
@@ -132,7 +133,7 @@ class Driver:
             pending=self.coordinator.core.ledger.unsettled,
             held=0,
             stored=0,
-            holds=self.coordinator.holds(now),
+            holds=holds(self.coordinator.core, now),
             elapsed_s=0.0,
             note=why,
         )

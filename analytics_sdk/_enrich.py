@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from analytics_sdk._context import Ambient, merge, without_none
 from analytics_sdk._encode import Encoder, quote, to_bytes
-from analytics_sdk.errors import Reason
+from analytics_sdk.errors import Reason, RefusedError
 from analytics_sdk.events import Call, checked_id
 from analytics_sdk.interfaces import Plugin
 
@@ -106,13 +106,15 @@ class Enricher:
         """Encode an event that a plugin has handed back as plain data.
 
         Raises:
-            RefusedError: The plugin has put something into an id that is none.
+            RefusedError: The plugin has taken all ids away, or made one that is none.
         """
         front = {name: payload[name] for name in _FIXED}
         for name in _IDS:
             text = checked_id(payload.get(name), name)
             if text is not None:
                 front[name] = text
+        if len(front) == len(_FIXED):
+            raise RefusedError(Reason.NO_ID, "plugin: it took all ids away")
         rest = {
             key: value
             for key, value in payload.items()

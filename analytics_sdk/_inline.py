@@ -8,8 +8,9 @@ from queue import Empty
 from typing import Any
 
 from analytics_sdk import _clock
-from analytics_sdk._coordinator import Answered, Flush, Message
+from analytics_sdk._coordinator import Answered, Message
 from analytics_sdk._driver import Driver, Plan, call_back, ignore, perform, timed
+from analytics_sdk._flushes import Flush
 from analytics_sdk._process import move_out
 from analytics_sdk._transport import Transport
 from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt

@@ -198,7 +198,7 @@ class Intake:
         receipt._selection = selection
         receipt._pending = mask
         receipt._outcome = receipt._outcomes = None
-        receipt._sent = False
+        receipt._sent = 0
         receipt._home = home
         if not home.coordinator.buffer.offer(receipt, tally, charge_of(raw)):
             message = "queue: the memory bound is reached; raise max_bytes"
@@ -270,7 +270,7 @@ def ended(outcome: Outcome, selection: Selection, message_id: str) -> Receipt:
     receipt._pending = 0
     receipt._outcomes = None
     receipt._outcome = outcome
-    receipt._sent = False
+    receipt._sent = 0
     receipt._home = None
     return receipt
 

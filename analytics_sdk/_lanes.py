@@ -2,104 +2,25 @@
 
 A lane keeps its parts in order, chooses which of them the next request holds, and
 knows whether it may send at all.  It decides nothing about answers: that is
-`_outlet`'s work.
+`_verdict`'s work.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from math import inf
 
-from analytics_sdk._batching import NO_LIMIT, count_that_fit, request_bytes
-from analytics_sdk.errors import Reason
-from analytics_sdk.interfaces import Limits, Part
-from analytics_sdk.receipts import Outcome, Receipt
+from analytics_sdk._batching import NO_LIMIT, count_that_fit
+from analytics_sdk._items import Era, Flight, Held, Item, place
+from analytics_sdk._order import behind, walls_of
+from analytics_sdk.interfaces import Limits
 
 _GOLDEN = 0.618034
 
-
-class Tracker:
-    """Gathers the outcomes of an event's several parts at one destination."""
-
-    __slots__ = ("left", "outcomes")
-
-    def __init__(self, left: int) -> None:
-        """Expect *left* outcomes."""
-        self.left = left
-        self.outcomes: dict[str, Outcome] = {}
-
-
-class Item:
-    """A part on its way, with what delivery knows of it."""
-
-    __slots__ = ("attempts", "keys", "part", "receipt", "sequence", "tracker", "urgent")
-
-    def __init__(
-        self, part: Part, receipt: Receipt, sequence: int, tracker: Tracker | None
-    ) -> None:
-        """Start without an attempt; *sequence* is its place in the outlet."""
-        self.part = part
-        self.receipt = receipt
-        self.sequence = sequence
-        self.tracker = tracker
-        self.attempts = 0
-        self.urgent = False
-        self.keys = tuple(key for key in (part.key, part.joins) if key)
-
-    @property
-    def size(self) -> int:
-        """The bytes of the part's body."""
-        return len(self.part.body)
-
-
-def place(item: Item) -> tuple[bool, int]:
-    """Return the sort key of the order in which a lane sends."""
-    return (not item.urgent, item.sequence)
-
-
-class Held(NamedTuple):
-    """The only waiting state: until when, and for which cause.
-
-    Args:
-        until_s: Monotonic seconds.
-        reason: The cause, as reports name it.
-        configuration: Whether the cause is a setting, so that the give-up clock
-            stands still.
-        excerpt: What the vendor said.
-    """
-
-    until_s: float
-    reason: Reason
-    configuration: bool = False
-    excerpt: str = ""
-
-
-class Flight(NamedTuple):
-    """A request that has left and has not been answered."""
-
-    items: list[Item]
-    departed_s: float
-    piece: bool
-    """Whether it is a cut-off piece of a request that was refused as a whole."""
-
-
-class Era:
-    """A time of 400s: it tells poisoned events from a wrong configuration.
-
-    Attributes:
-        succeeded: Whether anything has been delivered since the 400s began.
-        suspects: Parts refused alone, not yet judged.
-        refused: How many have been refused alone since the last success.
-    """
-
-    __slots__ = ("refused", "succeeded", "suspects")
-
-    def __init__(self) -> None:
-        """Begin: nothing is known yet."""
-        self.succeeded = False
-        self.suspects: list[tuple[Item, str]] = []
-        self.refused = 0
+_MOST_STANDSTILLS = 32
 
 
 class Lane:
@@ -113,8 +34,14 @@ class Lane:
         held: Why the lane as a whole waits, if it does.
         failures: Requests in a row that failed for a transient cause.
         probes: Probes in a row that found the lane still shut.
+        probe_next: Whether the next request is to hold one event only.
+        failed_at_s: When the last hold began.
         era: The time of 400s that the lane goes through, if it does.
+        kept: How many of *pending* were seen to wait for others at the last look.
+        kept_bytes: Their sizes, summed up.
         cap_bytes: The largest body that the server takes, as 413s have taught us.
+        oldest_s: No part that waits here, and may be given up on, is of an event
+            accepted before this time.
     """
 
     def __init__(self, route: str, limits: Limits) -> None:
@@ -123,6 +50,8 @@ class Lane:
         self.limits = limits
         self.pending: deque[Item] = deque()
         self.pending_bytes = 0
+        self.kept = 0
+        self.kept_bytes = 0
         self.pieces: deque[list[Item]] = deque()
         self.flights: dict[int, Flight] = {}
         self.parked: dict[str, float] = {}
@@ -130,59 +59,149 @@ class Lane:
         self.failures = 0
         self.probes = 0
         self.probe_next = False
-        self.failed_at_s = float("-inf")
+        self.failed_at_s = -inf
         self.era: Era | None = None
         self.cap_bytes = NO_LIMIT
+        self.oldest_s = inf
         self._stood_still: list[tuple[float, float]] = []
         self._still_since_s: float | None = None
 
+    # -- what waits --------------------------------------------------------
+
     def __len__(self) -> int:
         """Return how many parts wait here, those in flight left out."""
-        return len(self.pending) + sum(map(len, self.pieces))
+        return len(self.pending) + len(self._searched())
 
     @property
     def busy(self) -> bool:
         """True when something waits or is in flight."""
-        return bool(self.pending or self.pieces or self.flights)
+        return bool(self.pending or self.flights or self._searched())
 
     @property
     def full(self) -> bool:
         """True when what waits fills a request."""
+        return self.fills(1)
+
+    def fills(self, requests: int) -> bool:
+        """Say whether what waits, and may leave, fills so many requests."""
         limits = self.limits
-        count = len(self.pending)
-        if limits.events is not None and count >= limits.events:
+        count = len(self.pending) - self.kept
+        if count <= 0:
+            return False
+        if limits.events is not None and count >= limits.events * requests:
             return True
-        most_bytes = min(limits.batch_bytes or NO_LIMIT, self.cap_bytes)
-        joined = self.pending_bytes + limits.separator_bytes * (count - 1)
-        return limits.envelope_bytes + joined >= most_bytes
+        bodies = self.pending_bytes - self.kept_bytes
+        separators = limits.separator_bytes * (count - requests)
+        envelopes = limits.envelope_bytes * requests
+        return envelopes + bodies + separators >= self._most_bytes * requests
+
+    def look_again(self) -> None:
+        """Forget what had to wait for others: something has happened to them."""
+        self.kept = self.kept_bytes = 0
+
+    @property
+    def searching(self) -> bool:
+        """True while a refused request is taken apart."""
+        return bool(self.pieces or self.suspects)
+
+    @property
+    def suspects(self) -> list[Item]:
+        """Parts that were refused alone and are not yet judged."""
+        return [item for item, _ in self.era.suspects] if self.era else []
+
+    def waiting(self) -> list[Item]:
+        """Return everything that waits, in order."""
+        return [*self._searched(), *self.pending]
 
     def append(self, item: Item) -> None:
         """Queue a new item: behind all others, an urgent one behind the urgent."""
         self.pending_bytes += item.size
-        if item.urgent and self.pending and not self.pending[-1].urgent:
-            self.pending = deque(sorted([*self.pending, item], key=place))
+        self._note_age(item)
+        if item.urgent and self.pending:
+            self.pending.insert(bisect(self.pending, place(item), key=place), item)
         else:
             self.pending.append(item)
 
     def put_back(self, items: Iterable[Item]) -> None:
         """Return *items* that were taken to their places."""
-        self.pending = deque(sorted([*items, *self.pending], key=place))
-        self._recount()
+        returned = sorted(items, key=place)
+        for item in returned:
+            self.pending_bytes += item.size
+            self._note_age(item)
+        if self.pending and returned and place(returned[-1]) > place(self.pending[0]):
+            self.pending = deque(sorted([*returned, *self.pending], key=place))
+        else:
+            self.pending.extendleft(reversed(returned))
 
-    def remove(self, gone: set[Item]) -> None:
+    def put_first(self, *pieces: list[Item]) -> None:
+        """Let *pieces* of a refused request go before everything else, in order."""
+        self.pieces.extendleft(reversed(pieces))
+        for piece in pieces:
+            for item in piece:
+                self._note_age(item)
+
+    def all_items(self) -> list[Item]:
+        """Return everything that waits or is in flight."""
+        return [*self.in_flight(), *self.waiting()]
+
+    def put_in_order(self) -> None:
+        """Let parts that have become urgent go before the others."""
+        self.pending = deque(sorted(self.pending, key=place))
+        self.look_again()
+
+    def in_flight(self) -> Iterator[Item]:
+        """Yield what has left and is not answered."""
+        for flight in self.flights.values():
+            yield from flight.items
+
+    def first(self) -> Item | None:
+        """Return the part that waits first, if there is one."""
+        if self.pieces:
+            return self.pieces[0][0]
+        return self.pending[0] if self.pending else None
+
+    def remove(self, gone: Collection[Item]) -> None:
         """Take *gone* out of the lane, wherever they wait."""
         self.pending = deque(item for item in self.pending if item not in gone)
+        self.pending_bytes = sum(item.size for item in self.pending)
         pieces = ([item for item in piece if item not in gone] for piece in self.pieces)
         self.pieces = deque(piece for piece in pieces if piece)
-        self._recount()
+        if self.era is not None:
+            left = [each for each in self.era.suspects if each[0] not in gone]
+            self.era.suspects = left
+        if not self.pieces:
+            self.end_search()
+        self.look_again()
 
-    def waiting(self) -> list[Item]:
-        """Return everything that waits, in order."""
-        items = [item for piece in self.pieces for item in piece]
-        return [*items, *self.pending]
+    def end_search(self) -> None:
+        """Give up taking a request apart: let all of it wait like the rest."""
+        searched = self._searched()
+        self.pieces.clear()
+        if self.era is not None:
+            self.era.suspects.clear()
+        self.put_back(searched)
+
+    def _searched(self) -> list[Item]:
+        if not self.pieces and self.era is None:
+            return []
+        return [*self.suspects, *(item for piece in self.pieces for item in piece)]
+
+    def _note_age(self, item: Item) -> None:
+        born_s = item.receipt._born_s
+        self.oldest_s = min(self.oldest_s, born_s)
+
+    # -- what leaves -------------------------------------------------------
+
+    @property
+    def _most_bytes(self) -> int:
+        return min(self.limits.batch_bytes or NO_LIMIT, self.cap_bytes)
 
     def take(
-        self, now: float, blocked: set[str], barriers: Sequence[Item], ready: set[Item]
+        self,
+        now: float,
+        blocked: Collection[str],
+        barriers: Collection[Item],
+        ready: Collection[Item],
     ) -> list[Item]:
         """Remove and return the items of the next request, as many as fit.
 
@@ -192,13 +211,19 @@ class Lane:
             barriers: The outlet's unsettled barrier items, in order.
             ready: Those of them that wait for nothing in other lanes.
         """
-        shut = blocked | self._parked_keys(now)
+        shut = {*blocked, *self._parked_keys(now)}
+        if self.pieces and not self.probe_next:
+            piece = self._take_piece(shut)
+            if piece:
+                return piece
         if self.pieces:
-            return self._take_piece(shut)
+            self.end_search()
+        walls = walls_of(barriers)
+        self.look_again()
         if self.probe_next:
-            taken = self._take_probe(shut, barriers, ready)
-        elif shut or barriers:
-            taken = self._take_allowed(self.limits, shut, barriers, ready)
+            taken = self._take_probe(shut, walls, ready)
+        elif shut or walls:
+            taken = self._take_allowed(self.limits, shut, walls, ready)
         else:
             sizes = (item.size for item in self.pending)
             count = count_that_fit(sizes, self.limits, self.cap_bytes)
@@ -207,16 +232,29 @@ class Lane:
         return taken
 
     def _take_piece(self, shut: set[str]) -> list[Item]:
-        """Take the next piece; items whose key must wait go back into the queue."""
-        piece = self.pieces.popleft()
-        waiting = [item for item in piece if not shut.isdisjoint(item.keys)]
-        if waiting:
-            self.put_back(waiting)
-            piece = [item for item in piece if shut.isdisjoint(item.keys)]
-        return piece
+        """Take the first piece, or what may leave of it; the rest keeps its place.
+
+        Who has to wait in one piece holds back his parts in the next ones.
+        """
+        waiting_keys = set(shut)
+        for index, piece in enumerate(self.pieces):
+            taken: list[Item] = []
+            kept: list[Item] = []
+            for item in piece:
+                if waiting_keys.isdisjoint(item.keys):
+                    taken.append(item)
+                else:
+                    kept.append(item)
+                    waiting_keys.update(item.keys)
+            if taken:
+                del self.pieces[index]
+                if kept:
+                    self.pieces.insert(index, kept)
+                return taken
+        return []
 
     def _take_probe(
-        self, shut: set[str], barriers: Sequence[Item], ready: set[Item]
+        self, shut: set[str], walls: Mapping[str, int], ready: Collection[Item]
     ) -> list[Item]:
         """Take one item: the first, or in a time of 400s another one at each probe.
 
@@ -224,62 +262,79 @@ class Lane:
         """
         if self.era is not None and len(self.pending) > 1:
             at = int(self.probes * _GOLDEN % 1 * len(self.pending))
-            self.pending.rotate(-at)
-            chosen = self.pending.popleft()
-            self.pending.rotate(at)
-            earlier = {key for item in list(self.pending)[:at] for key in item.keys}
-            if not chosen.part.barrier and earlier.union(shut).isdisjoint(chosen.keys):
-                if not _behind(chosen, barriers):
-                    return [chosen]
-            self.pending.insert(at, chosen)
-        return self._take_allowed(self.limits._replace(events=1), shut, barriers, ready)
+            chosen = self.pending[at]
+            earlier = {key for item in islice(self.pending, at) for key in item.keys}
+            waits = chosen.part.barrier or behind(chosen, walls)
+            if not waits and (earlier | shut).isdisjoint(chosen.keys):
+                del self.pending[at]
+                return [chosen]
+        return self._take_allowed(self.limits._replace(events=1), shut, walls, ready)
 
     def _take_allowed(
         self,
         limits: Limits,
         blocked: set[str],
-        barriers: Sequence[Item],
-        ready: set[Item],
+        walls: Mapping[str, int],
+        ready: Collection[Item],
     ) -> list[Item]:
         """Take what order allows; what has to wait holds back all that shares a key."""
         shut = set(blocked)
         taken: list[Item] = []
         taken_keys: set[str] = set()
         kept: list[Item] = []
+        most_events = limits.events or NO_LIMIT
+        most_bytes = self._most_bytes
         total_bytes = limits.envelope_bytes - limits.separator_bytes
-        most_bytes = min(limits.batch_bytes or NO_LIMIT, self.cap_bytes)
-        while self.pending:
+        while self.pending and len(taken) < most_events:
             item = self.pending.popleft()
-            grown_bytes = total_bytes + item.size + limits.separator_bytes
+            keys = item.keys
             alone = item.part.barrier
             if (
-                not shut.isdisjoint(item.keys)
-                or _behind(item, barriers)
-                or (alone and not taken_keys.isdisjoint(item.keys))
-                or (alone and item not in ready)
+                not shut.isdisjoint(keys)
+                or (walls and behind(item, walls))
+                or (alone and (item not in ready or not taken_keys.isdisjoint(keys)))
             ):
                 kept.append(item)
-                shut.update(item.keys)
-            elif taken and (
-                len(taken) >= (limits.events or NO_LIMIT) or grown_bytes > most_bytes
-            ):
-                kept.append(item)
+                shut.update(keys)
+                continue
+            total_bytes += item.size + limits.separator_bytes
+            if taken and total_bytes > most_bytes:
+                self.pending.appendleft(item)
                 break
-            else:
-                taken.append(item)
-                taken_keys.update(item.keys)
-                total_bytes = grown_bytes
-                if alone:
-                    shut.update(item.keys)
+            taken.append(item)
+            taken_keys.update(keys)
+            if alone:
+                shut.update(keys)
         self.pending.extendleft(reversed(kept))
+        self.kept = len(kept)
+        self.kept_bytes = sum(item.size for item in kept)
         return taken
 
+    def _parked_keys(self, now: float) -> Collection[str]:
+        """Return the keys that wait on their own, and forget those that are due."""
+        if self.parked:
+            parked = self.parked.items()
+            self.parked = {key: until_s for key, until_s in parked if until_s > now}
+        return self.parked.keys()
+
+    # -- holds, and the give-up clock --------------------------------------
+
     def hold(self, held: Held, now: float) -> None:
-        """Wait for *held*, unless the lane already waits longer."""
+        """Wait for *held*, unless the lane already waits longer.
+
+        What is in flight left before the hold began, so that it says nothing about
+        its end.
+        """
+        if self.held is None:
+            # Parts that were never tried may be given up on from now on.
+            waiting = self.waiting()
+            self.oldest_s = min((each.receipt._born_s for each in waiting), default=inf)
         if self.held is None or held.until_s >= self.held.until_s:
             self.held = held
-        if held.configuration and self._still_since_s is None:
-            self._still_since_s = now
+            self._stand_still(now, stands=held.configuration)
+        self.failed_at_s = now
+        for ticket, flight in self.flights.items():
+            self.flights[ticket] = flight._replace(departed_s=-inf)
 
     def release(self, now: float) -> None:
         """Forget the hold and what led to it: something has got through."""
@@ -287,9 +342,7 @@ class Lane:
         self.failures = 0
         self.probes = 0
         self.probe_next = False
-        if self._still_since_s is not None:
-            self._stood_still.append((self._still_since_s, now))
-            self._still_since_s = None
+        self._stand_still(now, stands=False)
 
     def age_s(self, born_s: float, now: float) -> float:
         """Return how long ago *born_s* is on the lane's give-up clock.
@@ -307,29 +360,14 @@ class Lane:
         """True while the give-up clock stands still."""
         return self._still_since_s is not None
 
-    def next_unparked_s(self) -> float | None:
-        """Return when the next parked key may be sent."""
-        return min(self.parked.values(), default=None)
-
-    def _parked_keys(self, now: float) -> set[str]:
-        if self.parked:
-            due = [key for key, until_s in self.parked.items() if until_s <= now]
-            for key in due:
-                del self.parked[key]
-        return set(self.parked)
-
-    def _recount(self) -> None:
-        self.pending_bytes = sum(item.size for item in self.pending)
-
-
-def _behind(item: Item, barriers: Sequence[Item]) -> bool:
-    """Say whether *item* must wait for an earlier barrier of one of its keys."""
-    return any(
-        barrier.sequence < item.sequence and not set(barrier.keys).isdisjoint(item.keys)
-        for barrier in barriers
-    )
-
-
-def size_of(items: Sequence[Item], limits: Limits) -> int:
-    """Return the length of the request's body that holds *items*."""
-    return request_bytes([item.size for item in items], limits)
+    def _stand_still(self, now: float, *, stands: bool) -> None:
+        """Stop the clock, or let it go on."""
+        if stands and self._still_since_s is None:
+            self._still_since_s = now
+        elif not stands and self._still_since_s is not None:
+            self._stood_still.append((self._still_since_s, now))
+            self._still_since_s = None
+            if len(self._stood_still) > _MOST_STANDSTILLS:
+                # Two become one that is longer: an event is rather kept than lost.
+                first, second, *rest = self._stood_still
+                self._stood_still = [(first[0], second[1]), *rest]

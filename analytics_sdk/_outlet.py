@@ -7,16 +7,20 @@ values.  Its outcomes go into the ledger.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from math import inf
 from typing import Any, NamedTuple
 
 from analytics_sdk._batching import largest_part_bytes
-from analytics_sdk._lanes import Flight, Item, Lane, Tracker
+from analytics_sdk._items import Flight, Item, Tracker
+from analytics_sdk._lanes import Lane
 from analytics_sdk._ledger import Ledger
+from analytics_sdk._order import ready, urged, with_predecessors
+from analytics_sdk._patience import TICK_S, Patience, Policy
 from analytics_sdk._verdict import Judge, Now, Reply
 from analytics_sdk.errors import Reason
-from analytics_sdk.events import Event, type_and_keys
-from analytics_sdk.interfaces import Destination, Part
+from analytics_sdk.events import Event
+from analytics_sdk.interfaces import Destination, Part, TransportError
 from analytics_sdk.receipts import Outcome, OutcomeKind, Receipt, worst
 
 LOOKAHEAD_PARTS = 20_000
@@ -24,9 +28,6 @@ LOOKAHEAD_PARTS = 20_000
 
 BREAKER_FAILURES = 5
 """Failures in a row after which a lane is tried again with one event only."""
-
-_TICK_S = 0.001
-"""The shortest wait: a rounding error must not make a busy loop."""
 
 
 class Send(NamedTuple):
@@ -37,14 +38,6 @@ class Send(NamedTuple):
     route: str
     parts: tuple[Part, ...]
     attempt: int
-
-
-class Policy(NamedTuple):
-    """What an outlet needs to know of the settings."""
-
-    linger_s: float
-    parallel_uploads: int
-    give_up_after_s: float | None
 
 
 class Outlet:
@@ -65,6 +58,7 @@ class Outlet:
         destination: Destination,
         policy: Policy,
         ledger: Ledger,
+        *,
         decode: Callable[[bytes], Any],
         tickets: Iterator[int],
     ) -> None:
@@ -75,10 +69,11 @@ class Outlet:
         self.lanes = {
             route: Lane(route, limits) for route, limits in destination.limits.items()
         }
-        self.barriers: list[Item] = []
-        self.rush_s = float("-inf")
+        self.barriers: dict[Item, None] = {}
+        """Unsettled barrier items: an ordered set."""
         self._bit = 1 << index
-        self._policy = policy
+        self._parallel_uploads = policy.parallel_uploads
+        self._patience = Patience(self.lanes.values(), self.barriers, policy)
         self._ledger = ledger
         self._decode = decode
         self._tickets = tickets
@@ -101,22 +96,34 @@ class Outlet:
         return False
 
     def _hungry(self) -> bool:
+        """Say whether some lane has less than it could send."""
         lanes = self.lanes.values()
         if sum(map(len, lanes)) >= LOOKAHEAD_PARTS:
             return False
-        return any(
-            not lane.full if lane.held is None else not lane.busy for lane in lanes
-        )
+        return any(map(self._lacks, lanes))
+
+    def _lacks(self, lane: Lane) -> bool:
+        """Say whether *lane* could send more than waits in it.
+
+        A lane on hold needs one event for its probe, but in a time of 400s a choice of
+        them: behind the bad ones there may be a good one.
+        """
+        if lane.held is not None and lane.era is None:
+            return not (lane.pieces or lane.flights or len(lane.pending) > lane.kept)
+        return not lane.fills(max(self._slots(lane) - len(lane.flights), 1))
+
+    def _slots(self, lane: Lane) -> int:
+        """Return how many requests of *lane* may be in flight together."""
+        serial = lane.held is not None or lane.searching or lane.failures
+        return 1 if serial else self._parallel_uploads
 
     def _encode(self, receipt: Receipt, *, urgent: bool = False) -> None:
         """Turn an event into items of its lanes, or settle it here and now."""
-        if not receipt._pending & self._bit:
-            return
         raw = receipt._raw
         event = Event(raw, receipt._selection, self._decode)  # type: ignore[arg-type]
         try:
             parts = tuple(self.destination.encode(event))
-            lanes = [self.lanes[part.route] for part in parts]
+            lanes = [self._lane_of(part) for part in parts]
         except Exception as error:  # noqa: BLE001 - a destination is foreign code
             word = Outcome(
                 OutcomeKind.LOST, Reason.BUG, f"encode: {type(error).__name__}"
@@ -140,30 +147,46 @@ class Outlet:
                 continue
             lane.append(item)
             if part.barrier:
-                self.barriers.append(item)
+                self.barriers[item] = None
 
-    def pull(self, receipt: Receipt) -> None:
-        """Make an event urgent: it, and what its user's order puts before it, go first.
+    def _lane_of(self, part: Part) -> Lane:
+        """Return the lane of a part that a destination has made, if it makes sense."""
+        for text in (part.key, part.joins):
+            if not isinstance(text, str):
+                raise TypeError
+        if not isinstance(part.body, bytes):
+            raise TypeError
+        return self.lanes[part.route]
 
-        Nothing happens where the event is in flight, or settled, already.
+    def pull(self, receipts: Collection[Receipt]) -> None:
+        """Make events urgent: they, and what their users' order puts before them.
+
+        What is in flight is marked too, so that it keeps its place if it comes back.
         """
-        if not receipt._pending & self._bit:
-            return
-        items = [item for lane in self.lanes.values() for item in lane.pending]
-        waiting = [*(item.receipt for item in items), *self.inbox]
-        wanted = _with_predecessors(receipt, waiting)
+        wanted = {receipt for receipt in receipts if receipt._pending & self._bit}
         if not wanted:
             return
-        for item in items:
-            item.urgent = item.urgent or item.receipt in wanted
-        for lane in self.lanes.values():
-            lane.put_back(())
-        called = [waiter for waiter in self.inbox if waiter in wanted]
+        called = with_predecessors(reversed(self.inbox), wanted)
         if called:
-            kept = (waiter for waiter in self.inbox if waiter not in wanted)
-            self.inbox = deque(kept)
-            for waiter in called:
-                self._encode(waiter, urgent=True)
+            inbox, self.inbox = self.inbox, deque()
+            for waiter in inbox:
+                if waiter in called:
+                    self._encode(waiter, urgent=True)
+                else:
+                    self.inbox.append(waiter)
+        lanes = self.lanes.values()
+        items = [item for lane in lanes for item in lane.all_items()]
+        items.sort(key=lambda item: item.sequence)
+        urgent = urged(items, wanted | called)
+        if urgent:
+            for item in urgent:
+                item.urgent = True
+            for lane in lanes:
+                lane.put_in_order()
+
+    def rush(self, now: float) -> None:
+        """Let everything accepted until *now* leave without waiting for company."""
+        self._patience.rush_s = now
 
     # -- requests out ------------------------------------------------------
 
@@ -184,11 +207,10 @@ class Outlet:
                     yield self._depart(lane, Flight(items, now, piece))
 
     def _may_send(self, lane: Lane) -> bool:
-        """Say whether the lane has room for another request."""
+        """Say whether the lane has something to send, and room for a request."""
         if not lane.pending and not lane.pieces:
             return False
-        serial = lane.held is not None or lane.pieces or lane.failures
-        return len(lane.flights) < (1 if serial else self._policy.parallel_uploads)
+        return len(lane.flights) < self._slots(lane)
 
     def _due(self, lane: Lane, now: float) -> bool:
         held = lane.held
@@ -200,15 +222,7 @@ class Outlet:
             return True
         if lane.pieces or lane.full or self.inbox:
             return True
-        return self._ripe_s(lane) <= now
-
-    def _ripe_s(self, lane: Lane) -> float:
-        """Return when the lane's first item has waited long enough for company."""
-        item = lane.pending[0]
-        born_s = item.receipt._born_s
-        if item.urgent or item.attempts or born_s <= self.rush_s:
-            return float("-inf")
-        return born_s + self._policy.linger_s
+        return self._patience.ripe_s(lane, now) <= now
 
     def _take(self, lane: Lane, now: float) -> list[Item]:
         blocked = {
@@ -217,46 +231,37 @@ class Outlet:
             for item in flight.items
             for key in item.keys
         }
-        return lane.take(now, blocked, self.barriers, self._ready_barriers())
+        return lane.take(now, blocked, self.barriers, self._ready_barriers(lane))
 
     def _gone(self, item: Item) -> bool:
         """Say whether *item*'s event has been settled while it waited."""
         if item.receipt._pending & self._bit:
             return False
-        self.barriers = [other for other in self.barriers if other is not item]
+        self.barriers.pop(item, None)
         return True
 
-    def _ready_barriers(self) -> set[Item]:
-        """Return the barrier items before which nothing of their users is unsettled.
+    def _ready_barriers(self, lane: Lane) -> set[Item]:
+        """Return *lane*'s barriers before which nothing of their users is unsettled.
 
         What waits before them in their own lane is the lane's own business.
         """
-        ready: set[Item] = set()
-        for barrier in self.barriers:
-            keys = set(barrier.keys)
-            if not any(
-                other.sequence < barrier.sequence and not keys.isdisjoint(other.keys)
-                for lane in self.lanes.values()
-                for other in (
-                    *(
-                        item
-                        for flight in lane.flights.values()
-                        for item in flight.items
-                    ),
-                    *(() if lane.route == barrier.part.route else lane.waiting()),
-                )
-            ):
-                ready.add(barrier)
-        return ready
+        ours = [item for item in self.barriers if item.part.route == lane.route]
+        if not ours:
+            return set()
+        unsettled: list[Item] = []
+        for other in self.lanes.values():
+            unsettled += other.in_flight() if other is lane else other.all_items()
+        return ready(ours, unsettled)
 
     def _depart(self, lane: Lane, flight: Flight) -> Send:
         ticket = next(self._tickets)
         lane.flights[ticket] = flight
+        attempt = 0
         for item in flight.items:
             item.attempts += 1
-            item.receipt._sent = True
-        parts = tuple(item.part for item in flight.items)
-        attempt = max(item.attempts for item in flight.items)
+            attempt = max(attempt, item.attempts)
+            item.receipt._sent += 1
+        parts = tuple([item.part for item in flight.items])
         return Send(ticket, self.index, lane.route, parts, attempt)
 
     # -- answers in --------------------------------------------------------
@@ -265,13 +270,18 @@ class Outlet:
         """Take the answer to the request that left as *ticket*."""
         for lane in self.lanes.values():
             flight = lane.flights.pop(ticket, None)
-            if flight is not None:
-                self._judge.judge(lane, flight, reply, now)
+            lane.look_again()
+            if flight is None:
+                continue
+            if isinstance(reply, TransportError) and not reply.maybe_sent:
+                for item in flight.items:
+                    item.receipt._sent -= 1
+            self._judge.judge(lane, flight, reply, now)
 
     def _settle(self, item: Item, outcome: Outcome) -> None:
         """Settle one part, and the event with its last one."""
         if item.part.barrier:
-            self.barriers = [other for other in self.barriers if other is not item]
+            self.barriers.pop(item, None)
         tracker = item.tracker
         if tracker is not None:
             tracker.left -= 1
@@ -285,48 +295,19 @@ class Outlet:
 
     def expire(self, now: float) -> None:
         """Give up on what has been retried for too long."""
-        limit_s = self._policy.give_up_after_s
-        if limit_s is None:
-            return
         word = Outcome(OutcomeKind.LOST, Reason.EXPIRED)
         for lane in self.lanes.values():
-            gone: set[Item] = set()
-            for item in _first(lane):
-                if self._left_s(lane, item.receipt, now) > 0:
-                    break
-                gone.update(self._too_old(lane, now))
-            lane.remove(gone)
+            gone = self._patience.too_old(lane, now)
+            if gone:
+                lane.remove(set(gone))
             for item in gone:
                 self._settle(item, word)
-        while self.inbox and self.all_held(now):
-            if self._inbox_left_s(now) > 0:
-                break
+        while self.inbox and self._patience.unsorted_left_s(self.inbox[0], now) <= 0:
             self._ledger.settle(self.inbox.popleft(), self.index, word)
 
-    def _too_old(self, lane: Lane, now: float) -> Iterator[Item]:
-        for item in lane.waiting():
-            if self._left_s(lane, item.receipt, now) > 0:
-                break
-            if lane.held is not None or item.attempts:
-                yield item
-
-    def _left_s(self, lane: Lane, receipt: Receipt, now: float) -> float:
-        """Return how long an event may go on being retried."""
-        limit_s = self._policy.give_up_after_s
-        if limit_s is None:
-            return float("inf")
-        return limit_s - lane.age_s(receipt._born_s, now)
-
-    def _inbox_left_s(self, now: float) -> float:
-        lanes = self.lanes.values()
-        return max(self._left_s(lane, self.inbox[0], now) for lane in lanes)
-
     def all_held(self, now: float) -> bool:
-        """Say whether no lane may send before some time after *now*."""
-        return all(
-            lane.held is not None and lane.held.until_s > now
-            for lane in self.lanes.values()
-        )
+        """Say whether no lane with work may send before some time after *now*."""
+        return self._patience.all_held(now)
 
     @property
     def idle(self) -> bool:
@@ -339,23 +320,12 @@ class Outlet:
         Ask after `sends` with the same *now*: what was due then and did not leave
         waits for an answer.
         """
-        times = [
-            time for lane in self.lanes.values() for time in self._times(lane, now)
-        ]
-        if self.inbox and self.all_held(now):
-            times.append(now + max(self._inbox_left_s(now), _TICK_S))
-        return min((time for time in times if time > now), default=None)
-
-    def _times(self, lane: Lane, now: float) -> Iterator[float]:
-        """Yield when the lane may have something to do; the past is past."""
-        if lane.held is not None:
-            yield lane.held.until_s
-        elif lane.pending:
-            yield self._ripe_s(lane)
-        yield from lane.parked.values()
-        for item in _first(lane):
-            if not lane.clock_stands and (lane.held is not None or item.attempts):
-                yield now + max(self._left_s(lane, item.receipt, now), _TICK_S)
+        times = self._patience.times(now)
+        if self.inbox:
+            hungry = self._hungry()
+            left_s = self._patience.unsorted_left_s(self.inbox[0], now)
+            times.append(now + max(0.0 if hungry else left_s, TICK_S))
+        return min((time for time in times if now < time < inf), default=None)
 
     def stuck_until_s(self, now: float, receipt: Receipt | None = None) -> float:
         """Return the first time at which something here may be settled.
@@ -364,22 +334,11 @@ class Outlet:
             now: Monotonic seconds; also the answer where nothing is in the way.
             receipt: The event in question; None asks for any of them.
         """
-        times = []
-        for lane in self.lanes.values():
-            opens_s = now if lane.held is None else max(lane.held.until_s, now)
-            flying = [item for flight in lane.flights.values() for item in flight.items]
-            for item in flying:
-                if receipt is None or item.receipt is receipt:
-                    return now
-            for item in lane.waiting():
-                if receipt is None or item.receipt is receipt:
-                    parked_s = (lane.parked.get(key, now) for key in item.keys)
-                    times.append(max(opens_s, *parked_s, now))
-        if self.inbox and not times:
-            times = [
-                now if lane.held is None else max(lane.held.until_s, now)
-                for lane in self.lanes.values()
-            ]
+        if receipt is not None:
+            return self._patience.settles_s(receipt, now)
+        times = self._patience.moves(now)
+        if self.inbox:
+            times.append(self._patience.unsorted_settles_s(self.inbox[0], now))
         return min(times, default=now)
 
     @property
@@ -390,14 +349,12 @@ class Outlet:
     def oldest_age_s(self, now: float) -> float:
         """Return how long the oldest event here waits; any thread may ask."""
         try:
-            firsts = [
-                item.receipt for lane in self.lanes.values() for item in _first(lane)
-            ]
-            return max(
-                (now - r._born_s for r in [*firsts, *list(self.inbox)[:1]]), default=0.0
-            )
+            born_s = [r._born_s for r in [*self.in_flight(), *list(self.inbox)[:1]]]
+            firsts = [lane.first() for lane in self.lanes.values()]
+            born_s += [item.receipt._born_s for item in firsts if item is not None]
+            return now - min(born_s, default=now)
         except (IndexError, RuntimeError):
-            return 0.0
+            return 0.0  # it changed while we looked
 
     def waiting(self) -> Iterator[Receipt]:
         """Yield the events that are not in flight, each lane's oldest first."""
@@ -406,19 +363,31 @@ class Outlet:
                 yield item.receipt
         yield from self.inbox
 
+    def oldest_first(self) -> list[Receipt]:
+        """Return the events of which no part is in flight, by age.
+
+        Among equals the order of the calls decides, and what is urgent comes last.
+        """
+        items = [item for lane in self.lanes.values() for item in lane.waiting()]
+        items.sort(key=lambda item: item.sequence)
+        plain = [item.receipt for item in items if not item.urgent]
+        urgent = [item.receipt for item in items if item.urgent]
+        waiting = dict.fromkeys([*plain, *self.inbox, *urgent])
+        flying = self.in_flight()
+        found = (receipt for receipt in waiting if receipt not in flying)
+        return sorted(found, key=lambda receipt: receipt._born_s)
+
     def in_flight(self) -> set[Receipt]:
         """Return the events that have left and are not answered."""
-        return {
-            item.receipt
-            for lane in self.lanes.values()
-            for flight in lane.flights.values()
-            for item in flight.items
-        }
+        lanes = self.lanes.values()
+        return {item.receipt for lane in lanes for item in lane.in_flight()}
 
     def forget_settled(self) -> None:
         """Drop what waits here although its event has been settled."""
         for lane in self.lanes.values():
-            lane.remove({item for item in lane.waiting() if self._gone(item)})
+            gone = {item for item in lane.waiting() if self._gone(item)}
+            if gone:
+                lane.remove(gone)
         self.inbox = deque(r for r in self.inbox if r._pending & self._bit)
 
     def close(self, outcome: Outcome) -> None:
@@ -428,33 +397,4 @@ class Outlet:
         for lane in self.lanes.values():
             lane.flights.clear()
         self.forget_settled()
-
-
-def _first(lane: Lane) -> list[Item]:
-    """Return the first item that waits in *lane*, if there is one."""
-    if lane.pieces:
-        return lane.pieces[0][:1]
-    return [lane.pending[0]] if lane.pending else []
-
-
-def _with_predecessors(receipt: Receipt, waiting: list[Receipt]) -> set[Receipt]:
-    """Return *receipt* with all that its users' order puts before it.
-
-    Args:
-        receipt: The event that is wanted.
-        waiting: All events that wait, in order.
-    """
-    try:
-        at = len(waiting) - 1 - waiting[::-1].index(receipt)
-    except ValueError:
-        return set()
-    wanted = {receipt}
-    keys = set(type_and_keys(receipt._raw)[1])  # type: ignore[arg-type]
-    for earlier in reversed(waiting[:at]):
-        raw = earlier._raw
-        if isinstance(raw, bytes) and any(key.encode() in raw for key in keys):
-            theirs = type_and_keys(raw)[1]
-            if not keys.isdisjoint(theirs):
-                keys.update(theirs)
-                wanted.add(earlier)
-    return wanted
+        self.barriers.clear()

@@ -9,6 +9,7 @@ import attrs
 
 from analytics_sdk import _clock
 from analytics_sdk._driver import Driver
+from analytics_sdk._flushes import holds as find_holds
 from analytics_sdk._ledger import Count, Ledger
 from analytics_sdk._outlet import Outlet
 from analytics_sdk.buffers.memory import LOST_AT_EXIT
@@ -88,7 +89,7 @@ def take_stats(
     ledger, buffer = coordinator.core.ledger, coordinator.buffer
     tallies = list(buffer.tallies.values())
     now = _clock.monotonic()
-    holds = coordinator.holds(now)
+    holds = find_holds(coordinator.core, now)
     queued_bytes = buffer.unsettled_bytes
     room = queued_bytes < home.plan.settings.max_bytes * FULL
     ages = [outlet.oldest_age_s(now) for outlet in coordinator.core.outlets]

@@ -14,8 +14,9 @@ from queue import Empty
 from typing import Any
 
 from analytics_sdk import _clock
-from analytics_sdk._coordinator import Answered, Coordinator, Flush, Unwatch, Watch
+from analytics_sdk._coordinator import Answered, Coordinator, Unwatch, Watch
 from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
+from analytics_sdk._flushes import Flush
 from analytics_sdk._inline import Inline
 from analytics_sdk._outlet import Send
 from analytics_sdk._process import move_out
@@ -176,7 +177,7 @@ class Threads(Inline):
                 self._pass_on()
             except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
-                coordinator.core.close(Reason.BUG)
+                coordinator.recover(Reason.BUG)
         move_out(self)
         self._pass_on()
         for sender in self._senders.values():

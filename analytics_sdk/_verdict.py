@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from analytics_sdk._batching import NO_LIMIT, halve
-from analytics_sdk._lanes import Era, Flight, Held, Item, Lane, size_of
-from analytics_sdk._retry import backoff_s, probe_s
+from analytics_sdk._items import Era, Flight, Held, Item, size_of
+from analytics_sdk._lanes import Lane
+from analytics_sdk._retry import LONGEST_S, backoff_s, probe_s
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import (
     AllDelivered,
@@ -72,7 +73,8 @@ class Judge:
 
     Args:
         destination: Reads answers.
-        give_up_after_s: The longest wait that a server may ask for; None knows none.
+        give_up_after_s: The longest wait that a server may ask for; None where
+            nothing is given up: then it is a day.
         settle: Takes an item and its final outcome.
     """
 
@@ -85,7 +87,7 @@ class Judge:
         """Keep what is given; nothing has gone wrong yet."""
         self.last_error: Outcome | None = None
         self._destination = destination
-        self._give_up_after_s = give_up_after_s
+        self._longest_s = LONGEST_S if give_up_after_s is None else give_up_after_s
         self._settle = settle
 
     def judge(self, lane: Lane, flight: Flight, reply: Reply, now: Now) -> None:
@@ -99,8 +101,9 @@ class Judge:
                 reading = Hold(reply.reason, None, reply.message)
         else:
             reading = read(self._destination, lane.route, reply, items)
-        if items:
-            self._apply(lane, flight._replace(items=items), reading, now)
+            if isinstance(reading, RetryBatch) and reading.reason is Reason.UNREADABLE:
+                items = self._drop_unrepeatable(items)
+        self._apply(lane, flight._replace(items=items), reading, now)
 
     def _drop_unrepeatable(self, items: list[Item]) -> list[Item]:
         """Settle the items whose repeat could count twice; return the others."""
@@ -125,42 +128,47 @@ class Judge:
             self._bisect(lane, flight, reading.excerpt, now)
         elif isinstance(reading, Hold):
             self._return(lane, flight)
-            self._hold(lane, reading, now)
+            self._hold(lane, flight, reading, now)
         else:
             self._return(lane, flight)
-            lane.failures += 1
-            lane.failed_at_s = now.s
-            wait_s = backoff_s(lane.failures, now.jitter)
-            until_s = now.s + max(wait_s, self._asked_s(reading.after_s))
-            lane.hold(Held(until_s, reading.reason, excerpt=reading.excerpt), now.s)
+            self._back_off(lane, flight, reading, now)
 
     def _asked_s(self, after_s: float | None) -> float:
         """Return how long the server asks us to wait, up to the give-up time."""
-        most_s = self._give_up_after_s
-        asked_s = max(after_s or 0.0, 0.0)
-        return asked_s if most_s is None else min(asked_s, most_s)
+        if not isinstance(after_s, (int, float)) or not after_s > 0:
+            return 0.0  # nothing, the past, or no number
+        return min(after_s, self._longest_s)
 
     def _return(self, lane: Lane, flight: Flight) -> None:
         """Put the items of a failed request back to where they came from."""
-        if flight.piece:
-            lane.pieces.appendleft(flight.items)
+        if flight.piece and flight.items:
+            lane.put_first(flight.items)
         else:
             lane.put_back(flight.items)
 
-    def _hold(self, lane: Lane, reading: Hold, now: Now) -> None:
-        lane.probes += 1
-        lane.failed_at_s = now.s
+    def _back_off(
+        self, lane: Lane, flight: Flight, reading: RetryBatch, now: Now
+    ) -> None:
+        if _is_news(lane, flight):
+            lane.failures += 1
+        wait_s = backoff_s(lane.failures, now.jitter)
+        until_s = now.s + max(wait_s, self._asked_s(reading.after_s))
+        lane.hold(Held(until_s, reading.reason, excerpt=reading.excerpt), now.s)
+
+    def _hold(self, lane: Lane, flight: Flight, reading: Hold, now: Now) -> None:
+        if _is_news(lane, flight):
+            lane.probes += 1
         configuration = reading.reason in CONFIGURATION
         wait_s = self._asked_s(reading.after_s)
         if configuration or not wait_s:
-            wait_s = max(wait_s, probe_s(lane.probes))
+            wait_s = max(wait_s, probe_s(lane.probes - 1, now.jitter))
         until_s = now.s + wait_s
         held = Held(until_s, reading.reason, configuration, reading.excerpt)
         lane.hold(held, now.s)
 
     def _succeeded(self, lane: Lane, flight: Flight, now: Now) -> None:
         """Note that the lane is open, and what that says about earlier refusals."""
-        if flight.departed_s >= lane.failed_at_s:
+        if _is_news(lane, flight):
             lane.release(now.s)
         if lane.cap_bytes < NO_LIMIT:
             lane.cap_bytes = int(lane.cap_bytes * CAP_GROWTH) + 1
@@ -179,6 +187,8 @@ class Judge:
         self, lane: Lane, flight: Flight, results: Sequence[PartResult], now: Now
     ) -> None:
         """Settle what is settled, and let the rest wait by its user."""
+        if _is_news(lane, flight):
+            lane.release(now.s)
         if any(not isinstance(result, Retry) for result in results):
             self._succeeded(lane, flight, now)
         again: list[Item] = []
@@ -210,7 +220,7 @@ class Judge:
             word = Outcome(OutcomeKind.REJECTED, Reason.TOO_LARGE, reading.excerpt)
             self._settle(items[0], word)
             return
-        lane.cap_bytes = size_of(items, lane.limits) // 2
+        lane.cap_bytes = min(lane.cap_bytes, size_of(items, lane.limits) // 2)
         if flight.piece:
             _cut(lane, items)
         else:
@@ -224,12 +234,13 @@ class Judge:
         if len(items) > 1:
             _cut(lane, items)
             return
-        self._refused_alone(lane, lane.era, items[0], excerpt, now)
+        self._refused_alone(lane, lane.era, flight, excerpt, now)
 
     def _refused_alone(
-        self, lane: Lane, era: Era, item: Item, excerpt: str, now: Now
+        self, lane: Lane, era: Era, flight: Flight, excerpt: str, now: Now
     ) -> None:
         """Judge an event that was refused with nothing beside it to blame."""
+        item = flight.items[0]
         era.refused += 1
         if era.succeeded and era.refused <= TRUST:
             self._reject(item, excerpt)
@@ -238,15 +249,14 @@ class Judge:
         era.suspects.append((item, excerpt))
         if lane.pieces and len(era.suspects) < SUSPECTS:
             return
-        suspects, era.suspects = era.suspects, []
         if era.refused < DOUBT:
+            suspects, era.suspects = era.suspects, []
             for suspect, words in suspects:
                 self._reject(suspect, words)
             return
-        untested = [waiting for piece in lane.pieces for waiting in piece]
-        lane.pieces.clear()
-        lane.put_back([*(suspect for suspect, _ in suspects), *untested])
-        self._hold(lane, Hold(Reason.SUSPECTED_CONFIGURATION, None, excerpt), now)
+        lane.end_search()
+        held = Hold(Reason.SUSPECTED_CONFIGURATION, None, excerpt)
+        self._hold(lane, flight, held, now)
 
     def _reject(self, item: Item, excerpt: str) -> None:
         self._settle(item, Outcome(OutcomeKind.REJECTED, Reason.INVALID, excerpt))
@@ -258,24 +268,32 @@ def read(
     """Ask *destination* what *response* means; what makes no sense counts as none."""
     parts = [item.part for item in items]
     try:
-        reading = destination.read(route, response, parts)
+        reading: object = destination.read(route, response, parts)
+        if isinstance(reading, Parts):
+            reading = Parts(tuple(reading.results))
     except Exception as error:  # noqa: BLE001 - a destination is foreign code
         return RetryBatch(Reason.UNREADABLE, None, f"read: {type(error).__name__}")
     if isinstance(reading, Parts):
-        known = all(
-            isinstance(result, (Delivered, Rejected, Retry))
-            for result in reading.results
-        )
-        if not known or len(reading.results) != len(parts):
-            return RetryBatch(Reason.UNREADABLE, None, "one result per part is due")
-        return reading
-    simple = (AllDelivered, RetryBatch, Split, Bisect, Hold)
-    if any(isinstance(reading, kind) for kind in simple):
+        results = reading.results
+        known = all(isinstance(each, (Delivered, Rejected, Retry)) for each in results)
+        if known and len(results) == len(parts):
+            return reading
+        return RetryBatch(Reason.UNREADABLE, None, "one result per part is due")
+    if isinstance(reading, (AllDelivered, RetryBatch, Split, Bisect, Hold)):
         return reading
     return RetryBatch(Reason.UNREADABLE, None, "a reading of no known type")
+
+
+def _is_news(lane: Lane, flight: Flight) -> bool:
+    """Say whether *flight* left after the lane's last hold began.
+
+    Of several requests that were in flight together, the first answer counts as a
+    failure and the others only confirm it.
+    """
+    return flight.departed_s >= lane.failed_at_s
 
 
 def _cut(lane: Lane, items: list[Item]) -> None:
     """Send *items* next, in two requests."""
     cut = halve([item.size for item in items])
-    lane.pieces.extendleft([items[cut:], items[:cut]])
+    lane.put_first(items[:cut], items[cut:])

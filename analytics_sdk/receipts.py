@@ -158,7 +158,8 @@ class Receipt:
     """The books of its time; the coordinator's own."""
     _born_s: float
     """Monotonic seconds when the event was taken from the intake."""
-    _sent: bool
+    _sent: int
+    """How many of its requests have left, but for those that surely did not arrive."""
 
     def __bool__(self) -> bool:
         """Refuse: "true" could mean accepted, delivered, or not lost."""

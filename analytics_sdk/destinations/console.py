@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from types import MappingProxyType
 
 import attrs
 
@@ -31,14 +31,12 @@ class Console:
         name: Its own name, where a client has several.
     """
 
-    kind: ClassVar[str] = "Console"
-    aliases: ClassVar[tuple[str, ...]] = ()
-    takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
-    verbatim: ClassVar[bool] = True
+    kind = "Console"
+    aliases = ()
+    takes = frozenset(CALL_TYPES)
+    verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
-    limits: ClassVar[Mapping[str, Limits]] = {
-        ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)
-    }
+    limits = {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
 
     name: str = "Console"
 

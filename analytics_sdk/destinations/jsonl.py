@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from types import MappingProxyType
 from pathlib import PurePath
-from typing import ClassVar
 
 import attrs
 
@@ -48,14 +48,12 @@ class JsonLines:
         ConfigError: *path* is empty or no path.
     """
 
-    kind: ClassVar[str] = "JsonLines"
-    aliases: ClassVar[tuple[str, ...]] = ()
-    takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
-    verbatim: ClassVar[bool] = True
+    kind = "JsonLines"
+    aliases = ()
+    takes = frozenset(CALL_TYPES)
+    verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
-    limits: ClassVar[Mapping[str, Limits]] = {
-        ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)
-    }
+    limits = {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
 
     path: str = attrs.field(converter=_checked_path)
     name: str = attrs.field(default="JsonLines", kw_only=True)

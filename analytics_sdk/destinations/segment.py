@@ -27,7 +27,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import attrs
@@ -181,10 +181,10 @@ class Segment:
         ConfigError: The key, the region or the host cannot be right.
     """
 
-    kind: ClassVar[str] = "Segment.io"
-    aliases: ClassVar[tuple[str, ...]] = ("Segment",)
-    takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
-    verbatim: ClassVar[bool] = True
+    kind = "Segment.io"
+    aliases = ("Segment",)
+    takes = frozenset(CALL_TYPES)
+    verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
 
     _write_key: Secret = attrs.field(converter=_secret_key, repr=False)
