@@ -248,8 +248,9 @@ class Coordinator:
                 self._nap()
 
     def _nap(self) -> None:
-        """Let the host's threads run, unless there is too much to do."""
-        if self.buffer.unsettled_bytes * 2 < self._settings.max_bytes:
+        """Let the host's threads run, unless somebody waits or memory runs out."""
+        crowded = self.buffer.unsettled_bytes * 2 >= self._settings.max_bytes
+        if not crowded and not self._flushes:
             _clock.sleep(NAP_S)
 
     def _handle(self, message: Message, now: float) -> None:

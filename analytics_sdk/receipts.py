@@ -115,10 +115,15 @@ class Home(Protocol):
 
 _ID_START = len('{"messageId":"')
 _ID_END = b'","timestamp":"'
+_OWN_ID_END = _ID_START + 36
+"""Where an id ends that we have minted: a UUID, which needs no escapes."""
+
 
 
 def message_id_of(raw: bytes) -> str:
     """Return the message id that an encoded event starts with."""
+    if raw.startswith(_ID_END, _OWN_ID_END):
+        return raw[_ID_START:_OWN_ID_END].decode()
     quoted = raw[_ID_START - 1 : raw.index(_ID_END, _ID_START) + 1]
     return str(json.loads(quoted))
 

@@ -211,7 +211,7 @@ class Segment:
                 events=MAX_EVENTS,
                 batch_bytes=MAX_BATCH_BYTES,
                 event_bytes=MAX_EVENT_BYTES,
-                envelope_bytes=len(self._envelope(b"", _EPOCH)),
+                envelope_bytes=sum(map(len, self._envelope(_EPOCH))),
             )
         }
 
@@ -241,10 +241,11 @@ class Segment:
         }
         if attempt > 1:
             headers["X-Retry-Count"] = str(attempt - 1)
-        events = b",".join([part.body for part in parts])
-        return HttpRequest(
-            self.url, headers, self._envelope(events, sent_at), self._compresses
-        )
+        bodies = [part.body for part in parts] or [b""]
+        start, end = self._envelope(sent_at)
+        bodies[0] = start + bodies[0]
+        bodies[-1] += end
+        return HttpRequest(self.url, headers, b",".join(bodies), self._compresses)
 
     def read(
         self, route: str, response: HttpResponse, parts: Sequence[Part]
@@ -283,12 +284,13 @@ class Segment:
         own = {urlsplit(host).hostname for host in HOSTS.values()}
         return urlsplit(self.url).hostname in own
 
-    def _envelope(self, events: bytes, sent_at: datetime) -> bytes:
+    def _envelope(self, sent_at: datetime) -> tuple[bytes, bytes]:
+        """Return what stands before and behind the events."""
         utc = sent_at.astimezone(timezone.utc).replace(tzinfo=None)
         instant = f'"{utc.isoformat(timespec="milliseconds")}Z"'
         key = json.dumps(self._write_key.reveal())
         end = f'],"sentAt":{instant},"writeKey":{key}}}'
-        return b'{"batch":[' + events + end.encode()
+        return b'{"batch":[', end.encode()
 
     def _excerpt(self, body: bytes) -> str:
         """Return the start of *body* as printable ASCII, the key blotted out."""
