@@ -123,7 +123,9 @@ _OWN_ID_END = _ID_START + 36
 def message_id_of(raw: bytes) -> str:
     """Return the message id that an encoded event starts with."""
     if raw.startswith(_ID_END, _OWN_ID_END):
-        return raw[_ID_START:_OWN_ID_END].decode()
+        plain = raw[_ID_START:_OWN_ID_END]
+        if b"\\" not in plain:
+            return plain.decode()
     quoted = raw[_ID_START - 1 : raw.index(_ID_END, _ID_START) + 1]
     return str(json.loads(quoted))
 

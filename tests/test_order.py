@@ -109,6 +109,18 @@ def test_with_predecessors(spelled, wanted, expected):
     assert expected == sorted(int(receipt.message_id[1:]) for receipt in found)
 
 
+def test_predecessors_of_two_users():
+    """Events of either user come before one that joins the two; a stranger's do not."""
+    receipts = [
+        event("e1", "carol"),
+        event("e2", "alice"),
+        event("e3", "bob"),
+        event("e4", "alice", "bob"),
+    ]
+    found = with_predecessors(reversed(receipts), {receipts[3]})
+    assert set(receipts[1:]) == found
+
+
 def test_user_who_is_mentioned_only():
     """A user's id in the properties of a stranger's event does not tie the two."""
     other, own = event("e1", "b", name="a"), event("e2", "a")

@@ -42,9 +42,9 @@ class Toy:
     """A destination that does as its events say.
 
     The properties of an event are the arguments of its part, apart from ``size``, the
-    bytes of the body; a ``body`` stands for itself.  ``parts`` is a list of such properties, one for each part,
-    ``raises`` breaks the encoding, and ``at`` has further properties by the name of
-    the destination that they are for.
+    bytes of the body, which is otherwise the message id.  ``parts`` is a list of such
+    properties, one for each part, ``raises`` breaks the encoding, and ``at`` has more
+    properties, by the name of the destination that they are for.
     """
 
     kind = "Toy"
