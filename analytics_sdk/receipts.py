@@ -119,7 +119,6 @@ _OWN_ID_END = _ID_START + 36
 """Where an id ends that we have minted: a UUID, which needs no escapes."""
 
 
-
 def message_id_of(raw: bytes) -> str:
     """Return the message id that an encoded event starts with."""
     if raw.startswith(_ID_END, _OWN_ID_END):

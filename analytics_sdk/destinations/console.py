@@ -36,7 +36,9 @@ class Console:
     takes = frozenset(CALL_TYPES)
     verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
-    limits = {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
+    limits = MappingProxyType(
+        {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
+    )
 
     name: str = "Console"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from types import MappingProxyType
 from pathlib import PurePath
+from types import MappingProxyType
 
 import attrs
 
@@ -53,7 +53,9 @@ class JsonLines:
     takes = frozenset(CALL_TYPES)
     verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
-    limits = {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
+    limits = MappingProxyType(
+        {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
+    )
 
     path: str = attrs.field(converter=_checked_path)
     name: str = attrs.field(default="JsonLines", kw_only=True)
