@@ -96,6 +96,8 @@ class Coordinator:
         self.buffer = MemoryBuffer(settings, self.core.ledger, self.ring, self.ours)
         self.ended = False
         """Set once, after which nothing is taken from the buffer any more."""
+        self.over = False
+        """Set once, after which nobody waits for a report any more."""
         self.kept: list[Message] = []
         """Messages that the driver has come by while it waited."""
         self._settings = settings
@@ -180,14 +182,27 @@ class Coordinator:
         return notices
 
     def end(self, reason: Reason) -> None:
-        """Settle everything as lost, with what slips in meanwhile; answer everybody."""
+        """Settle everything as lost, with what slips in meanwhile; say so in the log.
+
+        Who waits for a report is answered by `answer_all`, when the application has
+        been told.
+        """
         now = _clock.monotonic()
         self._take_in(now)
         self.ended = True
         self.sweep()
-        self.recover(reason)
-        self._answer_late()
+        self.core.close(reason)
+        self._tell_watchers()
         self.look(now, last=True)
+
+    def answer_all(self) -> None:
+        """After the end: answer everybody who waits for a report."""
+        now = _clock.monotonic()
+        for scope in self._flushes:
+            self._answer(scope, now)
+        self._flushes.clear()
+        self._answer_late()
+        self.over = True
 
     def recover(self, reason: Reason) -> None:
         """After a bug: settle everything as lost for *reason*, and tell everybody."""

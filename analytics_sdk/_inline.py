@@ -102,6 +102,8 @@ class Inline(Driver):
             for notice in coordinator.take_notices():
                 if self.plan.on_outcome is not None:
                     call_back(self.plan.on_outcome, self.settled(notice))
+            if coordinator.ended:
+                coordinator.answer_all()
             message = None
             if not reports and not sends:
                 try:

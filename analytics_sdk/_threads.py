@@ -29,6 +29,10 @@ MOST_CALLBACKS = 10_000
 _GRACE_S = 1.0
 _LOOK_S = 1.0
 _LAST_LOOK_S = 0.05
+
+_LAST_WORDS_S = 0.25
+"""How long the end waits for the application to have heard of all outcomes."""
+
 _ON_OUR_OWN = "called on one of the client's own threads"
 
 _log = logging.getLogger(__name__)
@@ -129,7 +133,7 @@ class Threads(Inline):
         answer: SimpleQueue[FlushReport] = SimpleQueue()
         deadline_s = now + timeout_s
         self.coordinator.post(Flush(receipts, deadline_s, answer.put, close))
-        while self.is_alive() and not self.coordinator.ended:
+        while self.is_alive() and not self.coordinator.over:
             left_s = deadline_s + _GRACE_S - _clock.monotonic()
             if left_s <= 0:
                 return self.elsewhere(now, "the coordinator did not answer in time")
@@ -155,7 +159,7 @@ class Threads(Inline):
             return await super().aflush(timeout_s, receipts, close=close)
         future, notify = _future_on_this_loop()
         self.coordinator.post(Flush(receipts, now + timeout_s, notify, close))
-        limit_s = _LAST_LOOK_S if self.coordinator.ended else timeout_s + _GRACE_S
+        limit_s = _LAST_LOOK_S if self.coordinator.over else timeout_s + _GRACE_S
         try:
             report: FlushReport = await asyncio.wait_for(
                 asyncio.shield(future), limit_s
@@ -178,12 +182,13 @@ class Threads(Inline):
             except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
                 coordinator.recover(Reason.BUG)
-        move_out(self)
         self._pass_on()
+        if self._callbacks is not None:
+            self._callbacks.finish(_LAST_WORDS_S)
+        coordinator.answer_all()
+        move_out(self)
         for sender in self._senders.values():
             sender.stop()
-        if self._callbacks is not None:
-            self._callbacks.stop()
 
     def _pause(self) -> None:
         """Wait until there may be something to do."""
@@ -240,7 +245,8 @@ class Threads(Inline):
         if self._callbacks is None:
             callbacks = _Callbacks(self.plan.on_outcome, self.coordinator.ours)
             if not self._spawn(callbacks.run, "analytics_sdk-callbacks"):
-                self.callbacks_dropped += len(notices)
+                for notice in notices:
+                    call_back(self.plan.on_outcome, self.settled(notice))
                 return
             self._callbacks = callbacks
         for notice in notices:
@@ -295,6 +301,7 @@ class _Callbacks:
         from queue import SimpleQueue
 
         self._queue: SimpleQueue[Settled | None] = SimpleQueue()
+        self._finished: SimpleQueue[None] = SimpleQueue()
         self._on_outcome = on_outcome
         self._ours = ours
 
@@ -305,9 +312,13 @@ class _Callbacks:
         self._queue.put(settled)
         return True
 
-    def stop(self) -> None:
-        """Let the thread end after the outcomes that it has."""
+    def finish(self, timeout_s: float) -> None:
+        """Let the thread end, and wait until the application has heard everything."""
         self._queue.put(None)
+        try:
+            self._finished.get(timeout=timeout_s)
+        except Empty:
+            return
 
     def run(self) -> None:
         """Call back until told to stop; the thread's body."""
@@ -315,6 +326,7 @@ class _Callbacks:
         while True:
             settled = self._queue.get()
             if settled is None:
+                self._finished.put(None)
                 return
             call_back(self._on_outcome, settled)
 

@@ -41,7 +41,7 @@ GIVE_UP_S = 60.0
 LIMITS = st.builds(
     Limits,
     events=st.sampled_from([None, None, 1, 2, 8]),
-    batch_bytes=st.sampled_from([None, None, 60, 120, 300]),
+    batch_bytes=st.sampled_from([None, None, 16, 40, 120]),
     event_bytes=st.sampled_from([None, 40]),
     envelope_bytes=st.sampled_from([0, 10]),
     separator_bytes=st.sampled_from([0, 1, 2]),
@@ -119,12 +119,14 @@ class DeliveryLaws(RuleBasedStateMachine):
         overflow=st.sampled_from(["drop_newest", "drop_oldest"]),
         max_bytes=st.sampled_from([3_000, 8_000, 1_000_000]),
         keeps=st.booleans(),
+        heals=st.sampled_from([True, True, False]),
     )
-    def start(self, limits, keeps, **words):
+    def start(self, limits, keeps, heals, **words):
         toys = [Marked(f"Toy{index}", **each) for index, each in enumerate(limits)]
         policy = Delivery(report="all", give_up_after_s=GIVE_UP_S, **words)
         self.world = World(toys, policy, keeps=keeps)
         self.poison = set()
+        self.heals = heals
 
     @rule(
         calls=st.lists(
@@ -261,8 +263,12 @@ class DeliveryLaws(RuleBasedStateMachine):
         assert 0 == self.world.core.ledger.unsettled
 
     def teardown(self):
-        if hasattr(self, "world"):
+        if not hasattr(self, "world"):
+            return
+        if self.heals:
             self.world.heal()
+        else:
+            self.close()
 
 
 @pytest.mark.timeout(60)

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import AllDelivered, Bisect, Hold, Limits, Split
-from tests.toys import Bench, Toy, always, event, fates, ids
+from tests.toys import (
+    LOST_AFTER,
+    Bench,
+    Toy,
+    always,
+    delivering,
+    event,
+    fates,
+    ids,
+    scripted,
+)
 
 DELIVERED = "delivered"
 REJECTED = "rejected(invalid)"
@@ -131,6 +141,19 @@ def test_twenty_rejections_in_a_row_are_trusted_and_no_more():
     believed = [REJECTED, DELIVERED] + [REJECTED] * 20
     assert [*believed, *["pending"] * 8] == fates(receipts)
     assert Reason.SUSPECTED_CONFIGURATION == bench.lane.held.reason
+
+
+@pytest.mark.parametrize(
+    "last", [Split(), LOST_AFTER], ids=["too large", "perhaps sent"]
+)
+def test_search_that_ends_without_a_verdict_forgets_nobody(last):
+    """Suspects are tried again when the last piece says nothing about them."""
+    bench = Bench()
+    receipts = bench.accept(event("e0"), event("e1", idempotent=False))
+    bench.run(scripted(Bisect(), Bisect(), last))
+    bench.run_until(60.0, delivering)
+    assert DELIVERED == fates(receipts)[0]
+    assert bench.outlet.idle
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
