@@ -303,8 +303,6 @@ class Lane:
                 break
             taken.append(item)
             taken_keys.update(keys)
-            if alone:
-                shut.update(keys)
         self.pending.extendleft(reversed(kept))
         self.kept = len(kept)
         self.kept_bytes = sum(item.size for item in kept)

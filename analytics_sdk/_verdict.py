@@ -104,6 +104,8 @@ class Judge:
             if isinstance(reading, RetryBatch) and reading.reason is Reason.UNREADABLE:
                 items = self._drop_unrepeatable(items)
         self._apply(lane, flight._replace(items=items), reading, now)
+        if not lane.pieces:
+            lane.end_search()  # its last piece may have ended without a verdict
 
     def _drop_unrepeatable(self, items: list[Item]) -> list[Item]:
         """Settle the items whose repeat could count twice; return the others."""
