@@ -10,7 +10,7 @@ PY  := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 # The pure half: pyproject.toml forbids it the world, `make coverage` asks 100 % of it.
-PURE := errors events receipts interfaces _config _context _enrich _encode \
+PURE := errors events _head receipts interfaces _config _context _enrich _encode \
         _repair _routing plugins _batching _retry _items _order _lanes _ledger \
         _patience _verdict _outlet _delivery _flushes destinations
 

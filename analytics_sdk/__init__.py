@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analytics_sdk._defaults import get_client as get_client
     from analytics_sdk._stats import DestinationStats as DestinationStats
     from analytics_sdk._stats import Stats as Stats
+    from analytics_sdk.destinations.amplitude import Amplitude as Amplitude
     from analytics_sdk.destinations.console import Console as Console
     from analytics_sdk.destinations.jsonl import JsonLines as JsonLines
     from analytics_sdk.destinations.segment import Segment as Segment
@@ -57,6 +58,7 @@ _HOMES = {
     "context": "_context",
     "get_client": "_defaults",
     # destinations
+    "Amplitude": "destinations.amplitude",
     "Console": "destinations.console",
     "Destination": "interfaces",
     "JsonLines": "destinations.jsonl",

@@ -30,20 +30,26 @@ def client_arguments(
     """
     found = os.environ if environment is None else environment
     destinations: list[Destination] = []
-    key = found.get(f"{PREFIX}SEGMENT_WRITE_KEY", "").strip()
+    key = _text(found, "SEGMENT_WRITE_KEY")
     if key:
         from analytics_sdk.destinations.segment import Segment
 
-        host = found.get(f"{PREFIX}SEGMENT_HOST", "").strip() or None
-        region = found.get(f"{PREFIX}SEGMENT_REGION", "").strip().lower() or "us"
+        host = _text(found, "SEGMENT_HOST") or None
+        region = _text(found, "SEGMENT_REGION").lower() or "us"
         destinations.append(Segment(key, region=region, host=host))
+    key = _text(found, "AMPLITUDE_API_KEY")
+    if key:
+        from analytics_sdk.destinations.amplitude import Amplitude
+
+        region = _text(found, "AMPLITUDE_REGION").lower() or "us"
+        destinations.append(Amplitude(key, region=region))
     settings: dict[str, Any] = {
         "enabled": _switch(found, "ENABLED", default=True),
         "strict": _switch(found, "STRICT", default=False),
     }
     if settings["enabled"] and not destinations:
         _log.warning(
-            "analytics_sdk is disabled: no destination is set; set "
+            "analytics_sdk is disabled: no destination is set; set for example "
             "%sSEGMENT_WRITE_KEY, or %sENABLED=0 to hear no more of it",
             PREFIX,
             PREFIX,
@@ -52,8 +58,12 @@ def client_arguments(
     return destinations, settings
 
 
+def _text(found: Mapping[str, str], name: str) -> str:
+    return found.get(f"{PREFIX}{name}", "").strip()
+
+
 def _switch(found: Mapping[str, str], name: str, *, default: bool) -> bool:
-    word = found.get(f"{PREFIX}{name}", "").strip().lower()
+    word = _text(found, name).lower()
     if not word:
         return default
     if word in _TRUE or word in _FALSE:

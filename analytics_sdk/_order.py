@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 
+from analytics_sdk._head import type_and_keys
 from analytics_sdk._items import Item
-from analytics_sdk.events import type_and_keys
 from analytics_sdk.receipts import Receipt
 
 _FEW_KEYS = 4

@@ -13,7 +13,6 @@ without parsing the rest::
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -353,29 +352,3 @@ class Event:
         payload = self.payload
         found = [payload.get(name) for name in ("userId", "anonymousId", "previousId")]
         return tuple(dict.fromkeys(key for key in found if key))
-
-
-_HEAD = re.compile(
-    rb'\{"messageId":"(?:[^"\\]|\\.)*","timestamp":"[^"]*","type":"(\w+)"'
-    rb'(?:,"userId":"((?:[^"\\]|\\.)*)")?'
-    rb'(?:,"anonymousId":"((?:[^"\\]|\\.)*)")?'
-    rb'(?:,"previousId":"((?:[^"\\]|\\.)*)")?'
-)
-
-
-def type_and_keys(raw: bytes) -> tuple[str, tuple[str, ...]]:
-    """Read an encoded event's type and user keys without decoding all of it.
-
-    The keys come as they stand in the JSON, escapes included: fit to be compared, not
-    to be shown.  Their order is that of `Event.keys`.
-
-    Args:
-        raw: In the layout that the module describes.
-    """
-    match = _HEAD.match(raw)
-    if match is None:
-        message = "raw: not in the layout of an encoded event"
-        raise ValueError(message)
-    kind, *keys = match.groups()
-    found = dict.fromkeys(key.decode() for key in keys if key)
-    return kind.decode(), tuple(found)

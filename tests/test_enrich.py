@@ -14,6 +14,7 @@ from analytics_sdk._context import Ambient, ambient, context
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Encoded, Enricher, Stamp, apply_plugins
 from analytics_sdk.errors import Reason, RefusedError
+from analytics_sdk._head import type_and_keys
 from analytics_sdk.events import (
     Alias,
     Call,
@@ -24,7 +25,6 @@ from analytics_sdk.events import (
     Screen,
     Selection,
     Track,
-    type_and_keys,
 )
 from tests.strategies import any_text, keys, plain_values, values
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher, Stamp
 from analytics_sdk.errors import Reason, RefusedError
+from analytics_sdk._head import type_and_keys
 from analytics_sdk.events import (
     CALL_TYPES,
     Alias,
@@ -29,7 +30,6 @@ from analytics_sdk.events import (
     checked_mapping,
     checked_message_id,
     checked_text,
-    type_and_keys,
 )
 
 CANARY = "canary-7f3a"

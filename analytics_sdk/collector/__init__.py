@@ -11,8 +11,10 @@ ready made. It needs the standard library only and serves loopback only.
 from __future__ import annotations
 
 from analytics_sdk.collector import faults
+from analytics_sdk.collector.amplitude import AmplitudeApi
 from analytics_sdk.collector.generic import GenericApi
 from analytics_sdk.collector.ledger import SeenEvent, SeenRejection, SeenRequest
+from analytics_sdk.collector.mixpanel import MixpanelApi
 from analytics_sdk.collector.presets import PRESETS, outage, rough_day
 from analytics_sdk.collector.script import (
     Condition,
@@ -39,6 +41,7 @@ from analytics_sdk.collector.vendor_api import (
 __all__ = [
     "PRESETS",
     "AcceptedEvent",
+    "AmplitudeApi",
     "ApiAnswer",
     "ApiRequest",
     "Collector",
@@ -46,6 +49,7 @@ __all__ = [
     "GenericApi",
     "LargerThan",
     "Matching",
+    "MixpanelApi",
     "OnPath",
     "Received",
     "RejectedEvent",

@@ -15,6 +15,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
+from analytics_sdk.collector.amplitude import AmplitudeApi
 from analytics_sdk.collector.control import answer_control, is_control
 from analytics_sdk.collector.faults import Fault, Phase
 from analytics_sdk.collector.generic import GenericApi
@@ -24,6 +25,7 @@ from analytics_sdk.collector.ledger import (
     SeenRejection,
     SeenRequest,
 )
+from analytics_sdk.collector.mixpanel import MixpanelApi
 from analytics_sdk.collector.sabotage import Stage, act_out
 from analytics_sdk.collector.script import Playback, Received, Script, Step
 from analytics_sdk.collector.segment import SegmentApi
@@ -42,7 +44,8 @@ class Collector:
     one thread a connection; everything here may be called from any thread.
 
     Args:
-        vendor: "segment", "generic" (records any request), or an API of your own.
+        vendor: "segment", "amplitude", "mixpanel", "generic" (which records any
+            request), or an API of your own.
         script: faults to play from the start; see `play`.
         host: a loopback address to bind.
         port: 0 picks a free one.
@@ -57,7 +60,8 @@ class Collector:
 
     def __init__(
         self,
-        vendor: Literal["segment", "generic"] | VendorApi = "segment",
+        vendor: Literal["segment", "amplitude", "mixpanel", "generic"]
+        | VendorApi = "segment",
         *,
         script: Script | None = None,
         host: str = "127.0.0.1",
@@ -352,9 +356,14 @@ def _with_body(received: Received, answer: ApiAnswer) -> Received:
 def _vendor_named(name: str) -> VendorApi:
     if name == "segment":
         return SegmentApi()
+    if name == "amplitude":
+        return AmplitudeApi()
+    if name == "mixpanel":
+        return MixpanelApi()
     if name == "generic":
         return GenericApi()
     message = (
-        "vendor must be 'segment', 'generic' or an object with VendorApi's methods"
+        "vendor must be 'segment', 'amplitude', 'mixpanel', 'generic' or an object "
+        "with VendorApi's methods"
     )
     raise ValueError(message)

@@ -24,15 +24,14 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import attrs
 
 from analytics_sdk._config import Secret, base_url, secret
+from analytics_sdk._head import read_head
 from analytics_sdk.errors import ConfigError, Reason
 from analytics_sdk.events import CALL_TYPES, Event
 from analytics_sdk.interfaces import (
@@ -73,54 +72,6 @@ CONFIGURATION = frozenset(
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MEMBER = b',"integrations":'
 _CACHED_TAIL_BYTES = 512
-
-_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
-_HEAD = re.compile(
-    rb'\{"messageId":' + _STRING + rb',"timestamp":"[^"]*","type":"([a-z]+)"'
-    rb'(?:,"userId":' + _TEXT + rb')?(?:,"anonymousId":' + _TEXT + rb")?"
-    rb'(?:,"previousId":' + _TEXT + rb')?(?!,"(?:userId|anonymousId|previousId)":)'
-)
-
-
-class Head(NamedTuple):
-    """The type of an event and the one or two user keys whose order it keeps."""
-
-    type: str
-    key: str
-    joins: str
-
-
-def read_head(event: Event) -> Head:
-    """Return what the front of the encoded event says, without parsing the rest.
-
-    The layout of an event is fixed (see `analytics_sdk.events`); one that is laid out
-    otherwise is parsed.  Of three ids, which only an alias can have, the user's and
-    the previous one count: those are what an alias joins.
-    """
-    found = _HEAD.match(event.raw)
-    if found is None:
-        payload = event.payload
-        names = ("userId", "anonymousId", "previousId")
-        ids = [str(payload.get(name) or "") for name in names]
-        return _head(event.type, *ids)
-    type_, user, anonymous, previous = found.groups(b"")
-    if anonymous or previous:
-        return _head(type_.decode(), _text(user), _text(anonymous), _text(previous))
-    return Head(type_.decode(), _text(user), "")
-
-
-def _head(type_: str, user: str, anonymous: str, previous: str) -> Head:
-    key = user or previous or anonymous
-    joins = anonymous if previous in ("", key) else previous
-    return Head(type_, key, "" if joins == key else joins)
-
-
-def _text(escaped: bytes) -> str:
-    """Return the text that *escaped*, taken from between a JSON string's quotes, is."""
-    if b"\\" in escaped:
-        return str(json.loads(b'"' + escaped + b'"'))
-    return escaped.decode()
 
 
 def _muted_tail(tail: bytes, names: tuple[str, ...]) -> bytes:

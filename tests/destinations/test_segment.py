@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics_sdk import _head
+from analytics_sdk._head import Head, read_head
 from analytics_sdk.destinations import segment
-from analytics_sdk.destinations.segment import ROUTE, Head, Segment, read_head
+from analytics_sdk.destinations.segment import ROUTE, Segment
 from analytics_sdk.errors import ConfigError, Reason
 from analytics_sdk.events import CALL_TYPES, Event, Selection
 from analytics_sdk.interfaces import (
@@ -320,7 +322,7 @@ def test_head_is_what_parsing_says(user, anonymous, message_id, ascii_only):
         ensure_ascii=ascii_only,
     )
     event = Event(text.encode(errors="replace"), make_event().selection)
-    found = segment._HEAD.match(event.raw)
+    found = _head._HEAD.match(event.raw)
     assert found is not None
     assert Head("track", *(*event.keys, "", "")[:2]) == read_head(event)
 
