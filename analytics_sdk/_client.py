@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 from typing_extensions import Self
@@ -22,7 +22,11 @@ from analytics_sdk._driver import Driver, OnOutcome, Plan
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher
 from analytics_sdk._flushes import by_receipt, summed
+from analytics_sdk._inline import Inline
 from analytics_sdk._intake import Intake
+from analytics_sdk._process import install_signal_handlers
+from analytics_sdk._stats import Stats, take_stats
+from analytics_sdk._threads import Threads
 from analytics_sdk._version import __version__
 from analytics_sdk.errors import ConfigError
 from analytics_sdk.events import (
@@ -37,9 +41,6 @@ from analytics_sdk.events import (
 )
 from analytics_sdk.interfaces import Destination, Plugin
 from analytics_sdk.receipts import FlushReport, Receipt
-
-if TYPE_CHECKING:
-    from analytics_sdk._stats import Stats
 
 Values = Mapping[str, Any]
 
@@ -420,9 +421,9 @@ class Client:
             TypeError: Something in *receipts* is no receipt.
         """
         home = self._home()
-        if home is None:
-            return summed(by_receipt(receipts or ()))
         scope, foreign = _scope(receipts, home)
+        if home is None:
+            return _with_foreign(summed(by_receipt(scope or ())), foreign)
         return _with_foreign(home.flush(timeout, scope, close=False), foreign)
 
     async def aflush(
@@ -430,9 +431,9 @@ class Client:
     ) -> FlushReport:
         """Do as `flush` does, without blocking the event loop."""
         home = self._home()
-        if home is None:
-            return summed(by_receipt(receipts or ()))
         scope, foreign = _scope(receipts, home)
+        if home is None:
+            return _with_foreign(summed(by_receipt(scope or ())), foreign)
         return _with_foreign(await home.aflush(timeout, scope, close=False), foreign)
 
     def close(self, timeout: float | None = None) -> FlushReport:
@@ -465,13 +466,29 @@ class Client:
             return None, timeout_s
         return home, timeout_s
 
+    def install_signal_handlers(self, *signals: int) -> None:
+        """Deliver when a signal ends a process that runs no exit hooks.
+
+        For scripts, and servers such as waitress.  A handler that is there already is
+        called after the delivery; otherwise the process ends by the signal, as it would
+        have.  All clients of the process take part.
+
+        Args:
+            signals: Such as ``signal.SIGINT``; SIGTERM and SIGHUP by default.  One
+                that is ignored, or handled outside Python, is left alone.
+
+        Raises:
+            ValueError: This is not the main thread, which alone may do this.
+        """
+        install_signal_handlers(*signals)
+
     def __del__(self) -> None:
         """Let what a dropped client has queued be delivered, without waiting."""
         intake: Intake | None = getattr(self, "_intake", None)
         if intake is None or intake.closed:
             return
         home = intake.home
-        if home is not None and home.page[0]:
+        if home is not None and home.page[0] and not home.coordinator.ended:
             home.retire(self._delivery.exit_timeout_s)
 
     def __reduce__(self) -> str:
@@ -512,8 +529,6 @@ class Client:
 
     def stats(self) -> Stats:
         """Return counts and states as of now; costs microseconds, waits for nobody."""
-        from analytics_sdk._stats import take_stats
-
         return take_stats(self._home(), self._destinations, closed=self._intake.closed)
 
     @property
@@ -542,9 +557,6 @@ class Client:
 
 def _make_driver(plan: Plan) -> Driver:
     """Make the driver that the settings ask for."""
-    from analytics_sdk._inline import Inline
-    from analytics_sdk._threads import Threads
-
     return Inline(plan) if plan.settings.driver == "inline" else Threads(plan)
 
 
@@ -585,7 +597,7 @@ def _bad(name: str, value: object, remedy: str) -> ConfigError:
 
 
 def _scope(
-    receipts: Iterable[Receipt] | None, home: Driver
+    receipts: Iterable[Receipt] | None, home: Driver | None
 ) -> tuple[tuple[Receipt, ...] | None, int]:
     """Return the receipts that this process can settle, and how many it cannot."""
     if receipts is None:

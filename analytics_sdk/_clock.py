@@ -17,7 +17,11 @@ from itertools import product
 monotonic = time.monotonic
 """Seconds that only ever grow; the zero is arbitrary."""
 
-sleep = time.sleep
+
+def sleep(seconds: float) -> None:
+    """Wait; `time.sleep` is looked up now, for gevent may have patched it."""
+    time.sleep(seconds)
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HEX = "0123456789abcdef"

@@ -13,12 +13,15 @@ from analytics_sdk._config import Delivery
 from analytics_sdk._coordinator import Coordinator
 from analytics_sdk._flushes import Flush, holds
 from analytics_sdk._outlet import Send
-from analytics_sdk._process import make_page
+from analytics_sdk._process import is_said, make_page, residents
 from analytics_sdk._transport import Transport
 from analytics_sdk._verdict import Reply
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination, TransportError
 from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
+
+MOST_ALIKE = 8
+"""Live clients of one configuration; more are mostly made and forgotten."""
 
 OnOutcome: TypeAlias = Callable[[Settled], object]
 
@@ -110,10 +113,29 @@ class Driver:
         """Deliver what can be delivered in time; with *close*, lose the rest."""
         return self.flush(timeout_s, None, close=close)
 
-    def retire(self, timeout_s: float) -> None:
-        """Let the coordinator deliver and end by itself; return at once."""
+    def retire(self, timeout_s: float, *, close: bool = True) -> None:
+        """Let the coordinator deliver, and with *close* end, by itself; do not wait."""
         deadline_s = _clock.monotonic() + timeout_s
-        self.coordinator.post(Flush(None, deadline_s, ignore, closing=True))
+        self.coordinator.post(Flush(None, deadline_s, ignore, close))
+
+    def look_round(self) -> None:
+        """Warn, once in a process, where clients are made and never closed."""
+        mine = list(map(_configuration, self.plan.destinations))
+        alike = sum(
+            mine == list(map(_configuration, other.plan.destinations))
+            for other in residents()
+            if isinstance(other, Driver)
+        )
+        if alike > MOST_ALIKE and not is_said("crowd"):
+            _log.warning(
+                "analytics_sdk: %d live clients of one configuration; "
+                "make one per process and share it, or close each",
+                alike,
+            )
+
+    def is_opening(self) -> bool:
+        """True while a thread of ours holds locks that no forked child may inherit."""
+        return any(way.opening for way in self.ways)
 
     def let_go(self) -> None:
         """In a forked child: give up inherited connections, without taking a lock."""
@@ -143,6 +165,13 @@ class Driver:
         receipt, index, outcome = notice
         name = self.coordinator.core.ledger.names[index]
         return Settled(receipt.message_id, name, outcome, outcome.reason)
+
+
+def _configuration(destination: Destination) -> object:
+    """Return what tells a destination from others that are set up differently."""
+    if attrs.has(type(destination)):
+        return type(destination), attrs.astuple(destination, recurse=False)  # type: ignore[arg-type]
+    return destination
 
 
 def call_back(on_outcome: OnOutcome, settled: Settled) -> None:

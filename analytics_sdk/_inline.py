@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock, get_ident
+import _thread
 from collections.abc import Generator
 from queue import Empty
 from typing import Any
@@ -17,7 +17,7 @@ from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt
 
 _LOOK_S = 1.0
 
-_LEAST_S = 0.05
+LEAST_S = 0.05
 """What a request gets even when the deadline is past: a chance on a near network."""
 
 
@@ -29,7 +29,7 @@ class Inline(Driver):
         super().__init__(plan)
         self._way = Transport(plan.settings, user_agent=plan.user_agent)
         self.ways.append(self._way)
-        self._turnstile = allocate_lock()
+        self._turnstile = _thread.allocate_lock()
         self._inside = 0
 
     def start(self) -> None:
@@ -41,7 +41,7 @@ class Inline(Driver):
             return receipt.outcome or ELSEWHERE
         end_s = float("inf") if timeout_s is None else _clock.monotonic() + timeout_s
         while receipt._pending and _clock.monotonic() < end_s:
-            if self.coordinator.ended or self._inside == get_ident():
+            if self.coordinator.ended or self._inside == _thread.get_ident():
                 break
             left_s = min(end_s - _clock.monotonic(), _LOOK_S)
             report = self.flush(max(left_s, 0.0), (receipt,), close=False)
@@ -65,12 +65,12 @@ class Inline(Driver):
     ) -> FlushReport:
         """Deliver what is in scope within *timeout_s*, on this thread, and report."""
         now = _clock.monotonic()
-        if self._inside == get_ident():
+        if self._inside == _thread.get_ident():
             return self.elsewhere(now, "called from inside a delivery")
         if not self._turnstile.acquire(timeout=max(timeout_s, 0.0)):
             return self.elsewhere(now, "another thread is delivering")
         try:
-            self._inside = get_ident()
+            self._inside = _thread.get_ident()
             if self.coordinator.ended:
                 return self.elsewhere(now, "the client is closed")
             report = self._deliver(Flush(receipts, now + timeout_s, ignore, close))
@@ -96,7 +96,7 @@ class Inline(Driver):
                 coordinator.kept.append(message)
             sends = coordinator.turn(_clock.monotonic())
             for send in sends:
-                left_s = max(ask.deadline_s - _clock.monotonic(), _LEAST_S)
+                left_s = max(ask.deadline_s - _clock.monotonic(), LEAST_S)
                 reply = perform(send, self.plan.destinations, self._way, left_s)
                 coordinator.kept.append(Answered(send, reply))
             for notice in coordinator.take_notices():

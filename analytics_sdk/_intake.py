@@ -19,7 +19,7 @@ from analytics_sdk._driver import Driver
 from analytics_sdk._encode import Encoder, quote, to_bytes
 from analytics_sdk._enrich import Encoded, Enricher, Stamp, apply_plugins
 from analytics_sdk._ledger import charge_of
-from analytics_sdk._process import bury, move_in
+from analytics_sdk._process import bury, move_in, watch_process
 from analytics_sdk._routing import Router
 from analytics_sdk.buffers.memory import Tally
 from analytics_sdk.errors import ClosedError, QueueFullError, Reason, RefusedError
@@ -55,6 +55,7 @@ class Intake:
         make_home: Callable[[], Driver],
     ) -> None:
         """Prepare; the driver is made by the first call."""
+        watch_process()
         self.home: Driver | None = None
         self.closed = False
         self._destinations = destinations
@@ -255,6 +256,8 @@ class Intake:
             bury(self.home)
         made = self._make_home()
         home = self._homes.setdefault(getpid(), made)
+        if not home.page[0]:  # of an ancestor that had the same process id
+            home = self._homes[getpid()] = made
         if home is made and not self.closed:
             home.start()
             move_in(home, self._exit_timeout_s)

@@ -7,22 +7,26 @@ callbacks where the application wants any.
 
 from __future__ import annotations
 
+import _thread
 import logging
-from _thread import get_ident
+import queue
 from collections.abc import Callable, Generator
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analytics_sdk import _clock
 from analytics_sdk._coordinator import Answered, Coordinator, Unwatch, Watch
 from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
 from analytics_sdk._flushes import Flush
-from analytics_sdk._inline import Inline
+from analytics_sdk._inline import LEAST_S, Inline
 from analytics_sdk._outlet import Send
-from analytics_sdk._process import move_out
+from analytics_sdk._process import is_said, move_out
 from analytics_sdk._transport import Transport
 from analytics_sdk.errors import Reason
 from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 MOST_SENDERS = 16
 MOST_CALLBACKS = 10_000
@@ -51,6 +55,8 @@ class Threads(Inline):
 
         super().__init__(plan)
         self._Thread = Thread
+        self._queue = type(self.coordinator.mailbox)
+        """The coordinator's kind: gevent may have put another in its place since."""
         self._started: dict[str, Any] = {}
         self._senders: dict[int, _Sender] = {}
         self._callbacks: _Callbacks | None = None
@@ -60,7 +66,7 @@ class Threads(Inline):
     def start(self) -> None:
         """Start the coordinator's thread, once, without a lock."""
         if "thread" not in self._started:
-            thread = self._Thread(target=self._run, name="analytics_sdk", daemon=True)
+            thread = self._make(self._run, "analytics_sdk")
             if self._started.setdefault("thread", thread) is thread:
                 self._started["failed"] = not _starts(thread)
 
@@ -73,15 +79,13 @@ class Threads(Inline):
 
     def wait(self, receipt: Receipt, timeout_s: float | None) -> Outcome | None:
         """Block until *receipt* is settled; None when *timeout_s* passes first."""
-        from queue import SimpleQueue
-
         if not self.page[0]:
             return receipt.outcome or ELSEWHERE
-        if get_ident() in self.coordinator.ours:
+        if _thread.get_ident() in self.coordinator.ours:
             return receipt.outcome
         if not self.is_alive():
             return super().wait(receipt, timeout_s)
-        done: SimpleQueue[None] = SimpleQueue()
+        done: SimpleQueue[None] = self._queue()
 
         def notify() -> None:
             done.put(None)
@@ -105,6 +109,8 @@ class Threads(Inline):
         """Suspend the running task until *receipt* is settled."""
         if not self.page[0]:
             return receipt.outcome or ELSEWHERE
+        if not self.is_alive():
+            return (yield from super().wait_async(receipt))
         future, set_result = _future_on_this_loop()
 
         def notify() -> None:
@@ -123,14 +129,12 @@ class Threads(Inline):
         self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
     ) -> FlushReport:
         """Settle what is in scope within *timeout_s*, and report."""
-        from queue import SimpleQueue
-
         now = _clock.monotonic()
-        if get_ident() in self.coordinator.ours:
+        if _thread.get_ident() in self.coordinator.ours:
             return self.elsewhere(now, _ON_OUR_OWN)
         if not self.is_alive():
             return super().flush(timeout_s, receipts, close=close)
-        answer: SimpleQueue[FlushReport] = SimpleQueue()
+        answer: SimpleQueue[FlushReport] = self._queue()
         deadline_s = now + timeout_s
         self.coordinator.post(Flush(receipts, deadline_s, answer.put, close))
         while self.is_alive() and not self.coordinator.over:
@@ -153,7 +157,7 @@ class Threads(Inline):
         import asyncio
 
         now = _clock.monotonic()
-        if get_ident() in self.coordinator.ours:
+        if _thread.get_ident() in self.coordinator.ours:
             return self.elsewhere(now, _ON_OUR_OWN)
         if not self.is_alive():
             return await super().aflush(timeout_s, receipts, close=close)
@@ -172,13 +176,18 @@ class Threads(Inline):
 
     def _run(self) -> None:
         coordinator = self.coordinator
-        coordinator.ours.add(get_ident())
+        coordinator.ours.add(_thread.get_ident())
+        looked = False
         while not coordinator.ended:
             try:
                 self._pause()
                 for send in coordinator.turn(_clock.monotonic()):
                     self._dispatch(send)
                 self._pass_on()
+                if not looked:
+                    looked = True
+                    self.look_round()
+                self._look_for_late_patches()
             except Exception:  # noqa: BLE001 - the thread must outlive any bug
                 _log.exception("analytics_sdk: a bug in delivery; events are lost")
                 coordinator.recover(Reason.BUG)
@@ -189,6 +198,14 @@ class Threads(Inline):
         move_out(self)
         for sender in self._senders.values():
             sender.stop()
+
+    def _look_for_late_patches(self) -> None:
+        """Warn, once, where the application was patched after it began to work."""
+        if queue.SimpleQueue is not self._queue and not is_said("patched"):
+            _log.warning(
+                "analytics_sdk: gevent has patched after the first event; flush and "
+                "wait block all greenlets: call patch_all() first"
+            )
 
     def _pause(self) -> None:
         """Wait until there may be something to do."""
@@ -209,7 +226,12 @@ class Threads(Inline):
     def _dispatch(self, send: Send) -> None:
         sender = self._sender(send)
         if sender is None:
-            reply = perform(send, self.plan.destinations, self._way)
+            now = _clock.monotonic()
+            waiting_s = [
+                each.ask.deadline_s - now for each in self.coordinator._flushes
+            ]
+            left_s = max(min(waiting_s), LEAST_S) if waiting_s else None
+            reply = perform(send, self.plan.destinations, self._way, left_s)
             self.coordinator.kept.append(Answered(send, reply))
         else:
             sender.give(send)
@@ -235,7 +257,14 @@ class Threads(Inline):
         return min(known, key=lambda sender: sender.busy, default=None)
 
     def _spawn(self, run: Callable[[], None], name: str) -> bool:
-        return _starts(self._Thread(target=run, name=name, daemon=True))
+        return _starts(self._make(run, name))
+
+    def _make(self, run: Callable[[], None], name: str) -> Any:
+        """Return a thread; None in an interpreter that has no daemon threads."""
+        try:
+            return self._Thread(target=run, name=name, daemon=True)
+        except RuntimeError:
+            return None
 
     def _pass_on(self) -> None:
         """Hand noted outcomes to the callback thread."""
@@ -283,7 +312,7 @@ class _Sender:
 
     def run(self) -> None:
         """Work until told to stop; the thread's body."""
-        self._coordinator.ours.add(get_ident())
+        self._coordinator.ours.add(_thread.get_ident())
         while True:
             send = self._jobs.get()
             if send is None:
@@ -322,17 +351,22 @@ class _Callbacks:
 
     def run(self) -> None:
         """Call back until told to stop; the thread's body."""
-        self._ours.add(get_ident())
+        self._ours.add(_thread.get_ident())
         while True:
             settled = self._queue.get()
             if settled is None:
                 self._finished.put(None)
                 return
-            call_back(self._on_outcome, settled)
+            try:
+                call_back(self._on_outcome, settled)
+            except BaseException:  # noqa: BLE001 - it may call sys.exit
+                _log.exception("analytics_sdk: on_outcome raised")
 
 
 def _starts(thread: Any) -> bool:
     """Start *thread*; False where the interpreter or the system cannot."""
+    if thread is None:
+        return False
     try:
         thread.start()
     except RuntimeError:

@@ -95,6 +95,8 @@ class Transport:
         self._adapter: _wire.Adapter | None = None
         self._uncompressed: set[str] = set()
         self._files: dict[str, _AppendedFile] = {}
+        self.opening = False
+        """True during imports and OpenSSL's start: a fork would inherit their locks."""
 
     def send(
         self, request: Request, *, timeout_s: float | None = None
@@ -188,13 +190,17 @@ class Transport:
         self, url: str, headers: Mapping[str, str], body: bytes, deadline_s: float
     ) -> HttpResponse | TransportError:
         """Make one attempt on one connection."""
-        from requests import PreparedRequest
+        self.opening = self._adapter is None
+        try:
+            from requests import PreparedRequest
 
-        from analytics_sdk import _exchange, _wire
+            from analytics_sdk import _exchange, _wire
 
-        if self._exchange is None or self._adapter is None:
-            self._exchange = _exchange.Exchange(self._settings.connect_timeout_s)
-            self._adapter = _wire.Adapter(self._exchange, self._settings.ca_file)
+            if self._exchange is None or self._adapter is None:
+                self._exchange = _exchange.Exchange(self._settings.connect_timeout_s)
+                self._adapter = _wire.Adapter(self._exchange, self._settings.ca_file)
+        finally:
+            self.opening = False
         exchange = self._exchange
         exchange.begin(deadline_s)
         prepared = PreparedRequest()

@@ -174,6 +174,7 @@ class _Sampler:
     rate: float
     by: str
     types: frozenset[str]
+    digest: Callable[[bytes], Any] = attrs.field(repr=False)
 
     def __call__(self, event: Payload) -> Payload | None:
         """Return *event* where it is in the sample."""
@@ -183,12 +184,10 @@ class _Sampler:
 
     def _draw(self, event: Payload) -> float:
         """Return a number from 0 to below 1 that depends on the event alone."""
-        import hashlib
-
         user = (event.get("userId"), event.get("anonymousId"))
         ids = (*(user if self.by == "user" else ()), event.get("messageId"))
         chosen = next((each for each in ids if each), "")
-        digest = hashlib.sha256(str(chosen).encode("utf-8", "surrogatepass")).digest()
+        digest = self.digest(str(chosen).encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
 
 
@@ -213,6 +212,8 @@ def sample(
     Raises:
         ConfigError: An argument is none of these.
     """
+    import hashlib
+
     number = type(rate) in (int, float)
     if not number or not 0 <= rate <= 1:
         raise _bad("rate", rate, "pass a number from 0 to 1")
@@ -222,4 +223,4 @@ def sample(
     listed = isinstance(given, Collection) and not isinstance(given, str)
     if not listed or not all(each in CALL_TYPES for each in given):
         raise _bad("types", types, f"pass some of {', '.join(CALL_TYPES)}")
-    return _Sampler(float(rate), by, frozenset(types))
+    return _Sampler(float(rate), by, frozenset(types), hashlib.sha256)

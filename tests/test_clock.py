@@ -121,7 +121,14 @@ def test_jitter_is_a_share():
 def test_monotonic_clock_never_runs_back():
     """Deadlines are read from a clock that nobody can set."""
     assert time.monotonic is _clock.monotonic
-    assert time.sleep is _clock.sleep
+
+
+def test_sleep_is_looked_up_late(monkeypatch):
+    """A `time.sleep` that gevent patches after the import is the one that is used."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    _clock.sleep(0.5)
+    assert [0.5] == slept
 
 
 # -- ids ----------------------------------------------------------------------

@@ -13,9 +13,10 @@ has made room.
 
 from __future__ import annotations
 
+import _thread
 import sys
 from _thread import get_ident
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,12 +64,13 @@ class Tally:
         self.grant_bytes = 0
         self.taken_bytes = 0
         self.accepted = 0
-        self.refused: Counter[Reason] = Counter()
-        self.skipped: Counter[Reason] = Counter()
+        # Not a Counter: a signal could come in the Python code of its `__missing__`.
+        self.refused: dict[Reason, int] = defaultdict(int)
+        self.skipped: dict[Reason, int] = defaultdict(int)
         self.repaired = 0
         self.naive_timestamps = 0
         self.unparsable_selectors = 0
-        self.lost: Counter[int] = Counter()
+        self.lost: dict[int, int] = defaultdict(int)
         self.lost_events = 0
         self.blocking = False
 
@@ -120,7 +122,7 @@ class MemoryBuffer:
         ident = get_ident()
         tally = self.tallies.get(ident)
         if tally is None:
-            tally = self.tallies[ident] = Tally()
+            tally = self.tallies.setdefault(ident, Tally())
         return tally
 
     def offer(self, receipt: Receipt, tally: Tally, charge: int) -> bool:
@@ -186,7 +188,7 @@ class MemoryBuffer:
         A call that interrupts a waiting one, from a signal handler or a finaliser, must
         not wait either.
         """
-        return not (tally.blocking or get_ident() in self._ours or _on_an_event_loop())
+        return not (tally.blocking or _thread.get_ident() in self._ours or _on_an_event_loop())
 
     def _wait_for_room(self, tally: Tally, charge: int) -> bool:
         deadline_s = _clock.monotonic() + self._settings.block_timeout_s
