@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from analytics_sdk.destinations.amplitude import Amplitude as Amplitude
     from analytics_sdk.destinations.console import Console as Console
     from analytics_sdk.destinations.jsonl import JsonLines as JsonLines
+    from analytics_sdk.destinations.mixpanel import Mixpanel as Mixpanel
     from analytics_sdk.destinations.segment import Segment as Segment
     from analytics_sdk.errors import AnalyticsError as AnalyticsError
     from analytics_sdk.errors import ClosedError as ClosedError
@@ -62,6 +63,7 @@ _HOMES = {
     "Console": "destinations.console",
     "Destination": "interfaces",
     "JsonLines": "destinations.jsonl",
+    "Mixpanel": "destinations.mixpanel",
     "Segment": "destinations.segment",
     # what became of events
     "DestinationStats": "_stats",

@@ -420,21 +420,23 @@ class Client:
         Raises:
             TypeError: Something in *receipts* is no receipt.
         """
+        timeout_s = _seconds(timeout)
         home = self._home()
         scope, foreign = _scope(receipts, home)
         if home is None:
             return _with_foreign(summed(by_receipt(scope or ())), foreign)
-        return _with_foreign(home.flush(timeout, scope, close=False), foreign)
+        return _with_foreign(home.flush(timeout_s, scope, close=False), foreign)
 
     async def aflush(
         self, timeout: float = 5.0, *, receipts: Iterable[Receipt] | None = None
     ) -> FlushReport:
         """Do as `flush` does, without blocking the event loop."""
+        timeout_s = _seconds(timeout)
         home = self._home()
         scope, foreign = _scope(receipts, home)
         if home is None:
             return _with_foreign(summed(by_receipt(scope or ())), foreign)
-        return _with_foreign(await home.aflush(timeout, scope, close=False), foreign)
+        return _with_foreign(await home.aflush(timeout_s, scope, close=False), foreign)
 
     def close(self, timeout: float | None = None) -> FlushReport:
         """Deliver what can be delivered, then end; calls after it are refused.
@@ -460,7 +462,8 @@ class Client:
 
     def _begin_close(self, timeout: float | None) -> tuple[Driver | None, float]:
         self._intake.closed = True
-        timeout_s = self._delivery.exit_timeout_s if timeout is None else timeout
+        own_s = self._delivery.exit_timeout_s
+        timeout_s = own_s if timeout is None else _seconds(timeout)
         home = self._home()
         if home is None or home.coordinator.ended:
             return None, timeout_s
@@ -596,6 +599,28 @@ def _bad(name: str, value: object, remedy: str) -> ConfigError:
     return ConfigError(f"{name}: got {type(value).__name__}; {remedy}")
 
 
+def _seconds(timeout: object) -> float:
+    """Return a time-out as seconds from 0 to `_LONGEST_S`.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if type(timeout) not in (int, float):
+        found = type(timeout).__name__
+        raise TypeError(f"timeout: got {found}; pass seconds as a number")
+    if not timeout > 0:  # type: ignore[operator]
+        return 0.0
+    return float(min(timeout, _LONGEST_S))  # type: ignore[call-overload]
+
+
+_LONGEST_S = 1e6
+"""The longest time-out, eleven days: what waits takes no infinity."""
+
+
+def _is_receipt(value: object) -> bool:
+    return isinstance(value, Receipt)
+
+
 def _scope(
     receipts: Iterable[Receipt] | None, home: Driver | None
 ) -> tuple[tuple[Receipt, ...] | None, int]:
@@ -603,10 +628,10 @@ def _scope(
     if receipts is None:
         return None, 0
     given = tuple(receipts)
-    strange = {type(each).__name__ for each in given} - {Receipt.__name__}
+    strange = [each for each in given if not _is_receipt(each)]
     if strange:
-        names = ", ".join(sorted(strange))
-        raise TypeError(f"receipts: got {names}; pass what the calls returned")
+        found = type(strange[0]).__name__
+        raise TypeError(f"receipts: got {found}; pass what the calls returned")
     ours = tuple(each for each in given if not each._pending or each._home is home)
     return ours, len(given) - len(ours)
 

@@ -7,6 +7,7 @@ its own; a driver calls `turn` from one thread at a time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty
 from typing import Any, NamedTuple, TypeAlias
@@ -101,6 +102,7 @@ class Coordinator:
         self.kept: list[Message] = []
         """Messages that the driver has come by while it waited."""
         self._settings = settings
+        self._turned_s = float("-inf")
         self._urgent: list[Receipt] = []
         self._reporter = Reporter()
         self._flushes: list[Scope] = []
@@ -135,6 +137,13 @@ class Coordinator:
             if pending >> index & 1
         }
 
+    @property
+    def unsettled(self) -> int:
+        """How many accepted events some destination has not settled."""
+        tallies = list(self.buffer.tallies.values())
+        accepted = sum(tally.accepted - tally.lost_events for tally in tallies)
+        return max(accepted - self.core.ledger.settled_events, 0)
+
     # -- the driver's thread -----------------------------------------------
 
     @property
@@ -143,12 +152,12 @@ class Coordinator:
         return not self.core.ledger.unsettled and not self._flushes
 
     def wait_s(self, now: float) -> float:
-        """Return how long the driver may wait for the mailbox.
+        """Return how long the driver may wait for the mailbox after a `turn`.
 
-        Call it after `turn` with the same *now*.
+        What came due since the turn began is due at once.
         """
         times = [scope.ask.deadline_s for scope in self._flushes]
-        due_s = self.core.next_due_s(now)
+        due_s = self.core.next_due_s(self._turned_s)
         if due_s is not None:
             times.append(due_s)
         linger_s = self._settings.linger_s
@@ -161,10 +170,14 @@ class Coordinator:
         Args:
             now: Monotonic seconds.
         """
-        messages = self._messages()
-        self._take_in(now)
-        for message in messages:
-            self._handle(message, now)
+        self._turned_s = now
+        messages = deque(self._messages())
+        try:
+            self._take_in(now)
+            while messages:
+                self._handle(messages.popleft(), now)
+        finally:
+            self.kept.extend(messages)
         self._pull()
         self.core.tick(now)
         while self.core.prepare(SLICE):
@@ -194,6 +207,11 @@ class Coordinator:
         self.core.close(reason)
         self._tell_watchers()
         self.look(now, last=True)
+
+    def time_left_s(self, now: float) -> float:
+        """Return how long those who wait for reports go on waiting at most."""
+        deadlines = [scope.ask.deadline_s for scope in self._flushes]
+        return max(deadlines, default=now) - now
 
     def answer_all(self) -> None:
         """After the end: answer everybody who waits for a report."""

@@ -11,14 +11,21 @@ import attrs
 from analytics_sdk import _clock
 from analytics_sdk._config import Delivery
 from analytics_sdk._coordinator import Coordinator
-from analytics_sdk._flushes import Flush, holds
+from analytics_sdk._flushes import Flush, by_receipt, holds, summed
 from analytics_sdk._outlet import Send
 from analytics_sdk._process import is_said, make_page, residents
 from analytics_sdk._transport import Transport
 from analytics_sdk._verdict import Reply
 from analytics_sdk.errors import Reason
 from analytics_sdk.interfaces import Destination, TransportError
-from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
+from analytics_sdk.receipts import (
+    ELSEWHERE,
+    FlushReport,
+    Outcome,
+    OutcomeKind,
+    Receipt,
+    Settled,
+)
 
 MOST_ALIKE = 8
 """Live clients of one configuration; more are mostly made and forgotten."""
@@ -65,6 +72,12 @@ def perform(
 
 class Driver:
     """What both drivers share: the coordinator, and being the receipts' home."""
+
+    stalled = False
+    """Whether the driver's thread could not start, or has died."""
+
+    def start_again(self) -> None:
+        """Try to start what is stalled; nothing is, where there is no thread."""
 
     def is_alive(self) -> bool:
         """True while somebody takes events from the queue by themselves."""
@@ -147,18 +160,32 @@ class Driver:
         found = self.coordinator.whereabouts(receipt)
         return found if self.page[0] else dict.fromkeys(found, ELSEWHERE)
 
-    def elsewhere(self, now: float, why: str) -> FlushReport:
+    def elsewhere(
+        self, now: float, receipts: tuple[Receipt, ...] | None, why: str
+    ) -> FlushReport:
         """Return the report of a flush that could not wait, for the reason *why*."""
-        return FlushReport(
-            counts={},
-            by_destination={},
-            pending=self.coordinator.core.ledger.unsettled,
-            held=0,
-            stored=0,
+        if receipts is None:
+            pending = self.coordinator.unsettled
+        else:
+            pending = sum(1 for receipt in receipts if receipt._pending)
+        return attrs.evolve(
+            summed(by_receipt(receipts or ())),
+            pending=pending,
             holds=holds(self.coordinator.core, now),
-            elapsed_s=0.0,
+            elapsed_s=_clock.monotonic() - now,
             note=why,
         )
+
+    def closed(self, now: float, receipts: tuple[Receipt, ...] | None) -> FlushReport:
+        """Return the report of a flush that comes after the end.
+
+        It is true where there is nothing to flush and the end has lost nothing.
+        """
+        at_exit = (OutcomeKind.LOST, Reason.EXIT)
+        lost = any(counts[at_exit] for counts in self.coordinator.core.ledger.counts)
+        late = any(each.lost for each in self.coordinator.buffer.tallies.values())
+        told = receipts is not None or not (lost or late)
+        return self.elsewhere(now, receipts, "" if told else "the client is closed")
 
     def settled(self, notice: tuple[Receipt, int, Outcome]) -> Settled:
         """Return what `on_outcome` is told of one outcome."""
@@ -178,7 +205,7 @@ def call_back(on_outcome: OnOutcome, settled: Settled) -> None:
     """Tell the application of an outcome; what it raises is its own affair."""
     try:
         on_outcome(settled)
-    except Exception:  # noqa: BLE001 - an application's code
+    except BaseException:  # noqa: BLE001 - an application's code, SystemExit too
         _log.exception("analytics_sdk: on_outcome raised")
 
 

@@ -91,9 +91,7 @@ class Enricher:
         """Encode the three contexts laid on each other, the call's own on top."""
         if around is None and own is None:
             return self.plain_context, 0
-        surroundings, unreadable = (
-            (around.context, around.unreadable) if around else ({}, 0)
-        )
+        surroundings = around.context if around else {}
         try:
             merged = without_none(merge(merge(self._context, surroundings), own))
         except Exception:  # noqa: BLE001 - a caller's mapping is foreign code

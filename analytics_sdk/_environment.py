@@ -43,6 +43,12 @@ def client_arguments(
 
         region = _text(found, "AMPLITUDE_REGION").lower() or "us"
         destinations.append(Amplitude(key, region=region))
+    key = _text(found, "MIXPANEL_TOKEN")
+    if key:
+        from analytics_sdk.destinations.mixpanel import Mixpanel
+
+        region = _text(found, "MIXPANEL_REGION").lower() or "us"
+        destinations.append(Mixpanel(key, region=region))
     settings: dict[str, Any] = {
         "enabled": _switch(found, "ENABLED", default=True),
         "strict": _switch(found, "STRICT", default=False),

@@ -9,8 +9,6 @@ import json
 import re
 from typing import NamedTuple
 
-from analytics_sdk.events import Event
-
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HEAD = re.compile(
@@ -21,36 +19,38 @@ _HEAD = re.compile(
 
 
 class Head(NamedTuple):
-    """The type of an event and the one or two user keys whose order it keeps."""
+    """The type of an event, and the user keys whose order it keeps.
+
+    Args:
+        type: One of `CALL_TYPES`.
+        keys: Of three ids, which only an alias can have, the first two are those that
+            the alias joins: the user's and the previous one.
+    """
 
     type: str
-    key: str
-    joins: str
+    keys: tuple[str, ...]
 
 
-def read_head(event: Event) -> Head:
-    """Return what the front of the encoded event says, without parsing the rest.
+def read_head(raw: bytes) -> Head:
+    """Return what the front of an encoded event says, without parsing the rest.
 
-    The layout of an event is fixed (see `analytics_sdk.events`); one that is laid out
-    otherwise is parsed.  Of three ids, which only an alias can have, the user's and
-    the previous one count: those are what an alias joins.
+    An event that is laid out otherwise, such as one from elsewhere, is parsed.
     """
-    found = _HEAD.match(event.raw)
+    found = _HEAD.match(raw)
     if found is None:
-        payload = event.payload
-        names = ("userId", "anonymousId", "previousId")
+        payload = json.loads(raw)
+        names = ("userId", "previousId", "anonymousId")
         ids = [str(payload.get(name) or "") for name in names]
-        return _head(event.type, *ids)
+        return Head(str(payload.get("type", "")), _distinct(*ids))
     type_, user, anonymous, previous = found.groups(b"")
     if anonymous or previous:
-        return _head(type_.decode(), _text(user), _text(anonymous), _text(previous))
-    return Head(type_.decode(), _text(user), "")
+        keys = _distinct(_text(user), _text(previous), _text(anonymous))
+        return Head(type_.decode(), keys)
+    return Head(type_.decode(), (_text(user),) if user else ())
 
 
-def _head(type_: str, user: str, anonymous: str, previous: str) -> Head:
-    key = user or previous or anonymous
-    joins = anonymous if previous in ("", key) else previous
-    return Head(type_, key, "" if joins == key else joins)
+def _distinct(*ids: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for each in ids if each))
 
 
 def _text(escaped: bytes) -> str:
@@ -58,21 +58,3 @@ def _text(escaped: bytes) -> str:
     if b"\\" in escaped:
         return str(json.loads(b'"' + escaped + b'"'))
     return escaped.decode()
-
-
-def type_and_keys(raw: bytes) -> tuple[str, tuple[str, ...]]:
-    """Read an encoded event's type and user keys without decoding all of it.
-
-    The keys come as they stand in the JSON, escapes included: fit to be compared, not
-    to be shown.  Their order is that of `Event.keys`.
-
-    Args:
-        raw: In the layout that the module describes.
-    """
-    match = _HEAD.match(raw)
-    if match is None:
-        message = "raw: not in the layout of an encoded event"
-        raise ValueError(message)
-    kind, *keys = match.groups()
-    found = dict.fromkeys(key.decode() for key in keys if key)
-    return kind.decode(), tuple(found)

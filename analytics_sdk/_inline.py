@@ -66,13 +66,13 @@ class Inline(Driver):
         """Deliver what is in scope within *timeout_s*, on this thread, and report."""
         now = _clock.monotonic()
         if self._inside == _thread.get_ident():
-            return self.elsewhere(now, "called from inside a delivery")
+            return self.elsewhere(now, receipts, "called from inside a delivery")
         if not self._turnstile.acquire(timeout=max(timeout_s, 0.0)):
-            return self.elsewhere(now, "another thread is delivering")
+            return self.elsewhere(now, receipts, "another thread is delivering")
         try:
             self._inside = _thread.get_ident()
             if self.coordinator.ended:
-                return self.elsewhere(now, "the client is closed")
+                return self.closed(now, receipts)
             report = self._deliver(Flush(receipts, now + timeout_s, ignore, close))
             if close:
                 move_out(self)

@@ -207,6 +207,8 @@ class Intake:
             return self._refuse(tally, refusal, message_id)
         if home.coordinator.ended:
             home.coordinator.sweep()
+        elif home.stalled:
+            home.start_again()
         return receipt
 
     def _find_most_bytes(self, mask: int) -> int:

@@ -8,13 +8,17 @@ circle.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import dropwhile
 from math import inf
 
-from analytics_sdk._head import type_and_keys
+from analytics_sdk._head import read_head
 from analytics_sdk._items import Item
 from analytics_sdk.receipts import Receipt
 
 _FEW_KEYS = 4
+
+_ANY = b""
+"""A mark that is in every event."""
 
 
 def ready(barriers: Collection[Item], unsettled: Iterable[Item]) -> set[Item]:
@@ -83,10 +87,26 @@ def with_predecessors(
                     break
             else:
                 continue
-        theirs = type_and_keys(raw)[1]
+        theirs = read_head(raw).keys
         if receipt in wanted or not keys.isdisjoint(theirs):
             found.add(receipt)
             keys.update(theirs)
-            # The empty mark is in every event: with many keys all are parsed.
-            marks = [key.encode() for key in keys] if len(keys) <= _FEW_KEYS else [b""]
+            # With many keys all events are parsed.
+            marks = list(map(_mark, keys)) if len(keys) <= _FEW_KEYS else [_ANY]
     return found
+
+
+def all_before(waiting: Iterable[Receipt], wanted: Collection[Receipt]) -> set[Receipt]:
+    """Return the *wanted* events that wait, with everything called before them.
+
+    Args:
+        waiting: Events that are not encoded yet, the last one first.
+        wanted: The events that somebody waits for.
+    """
+    return set(dropwhile(lambda receipt: receipt not in wanted, waiting))
+
+
+def _mark(key: str) -> bytes:
+    """Return bytes that every event of *key* holds, however it is escaped."""
+    plain = key.isascii() and key.isprintable() and '"' not in key and "\\" not in key
+    return key.encode() if plain else _ANY

@@ -230,19 +230,30 @@ def _register_with_multiprocessing() -> None:
         util.Finalize(None, _at_exit, exitpriority=10)
 
 
+def forks_later() -> bool:
+    """True in uWSGI's master while it loads the application.
+
+    It forks in C.  Where a thread of the master waits for the interpreter just then,
+    the worker hangs for good in the interpreter's own lock, so none may be started.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    return hasattr(uwsgi, "opt") and not (uwsgi.worker_id() or uwsgi.mule_id())
+
+
 def _look_at_uwsgi() -> None:
     """Warn where uWSGI runs no threads: nothing is delivered between requests."""
     options: Any = getattr(sys.modules.get("uwsgi"), "opt", None)
-    if options is None:
+    names = {
+        each.decode() if isinstance(each, bytes) else each for each in options or ()
+    }
+    if options is None or names & {"enable-threads", "threads"}:
         return
-    names = {each.decode() if isinstance(each, bytes) else each for each in options}
-    if not names & {"enable-threads", "threads"}:
-        import logging
+    import logging
 
-        logging.getLogger("analytics_sdk").warning(
-            "analytics_sdk: uWSGI runs no threads, so events wait for flush() or the "
-            "worker's end: use --enable-threads and --py-call-uwsgi-fork-hooks"
-        )
+    logging.getLogger("analytics_sdk").warning(
+        "analytics_sdk: uWSGI runs no threads, so events wait for flush() or the "
+        "worker's end: use --enable-threads and --py-call-uwsgi-fork-hooks"
+    )
 
 
 # -- signals -----------------------------------------------------------------------

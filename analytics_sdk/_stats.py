@@ -87,22 +87,22 @@ def take_stats(
         return _unopened(destinations, closed=closed)
     coordinator = home.coordinator
     ledger, buffer = coordinator.core.ledger, coordinator.buffer
-    tallies = list(buffer.tallies.values())
     now = _clock.monotonic()
     holds = find_holds(coordinator.core, now)
     queued_bytes = buffer.unsettled_bytes
     room = queued_bytes < home.plan.settings.max_bytes * FULL
     ages = [outlet.oldest_age_s(now) for outlet in coordinator.core.outlets]
+    queued_events = coordinator.unsettled  # before what it must not be larger than
+    tallies = list(buffer.tallies.values())
     accepted = sum(tally.accepted for tally in tallies)
     late: Counter[int] = Counter()
     for tally in tallies:
         late.update(dict(tally.lost))
-    settled = ledger.settled_events + sum(tally.lost_events for tally in tallies)
     return Stats(
         accepted=accepted,
         refused=_total(tally.refused for tally in tallies),
         skipped=_total(tally.skipped for tally in tallies),
-        queued_events=max(accepted - settled, 0),
+        queued_events=queued_events,
         queued_bytes=max(queued_bytes, 0),
         oldest_age_s=max(ages, default=0.0),
         destinations={

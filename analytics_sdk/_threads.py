@@ -20,7 +20,7 @@ from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
 from analytics_sdk._flushes import Flush
 from analytics_sdk._inline import LEAST_S, Inline
 from analytics_sdk._outlet import Send
-from analytics_sdk._process import is_said, move_out
+from analytics_sdk._process import forks_later, is_said, move_out
 from analytics_sdk._transport import Transport
 from analytics_sdk.errors import Reason
 from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
@@ -28,7 +28,9 @@ from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Set
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-MOST_SENDERS = 16
+MOST_SENDERS = 14
+"""With the coordinator's thread and the one for callbacks, no more than 16."""
+
 MOST_CALLBACKS = 10_000
 _GRACE_S = 1.0
 _LOOK_S = 1.0
@@ -37,6 +39,7 @@ _LAST_LOOK_S = 0.05
 _LAST_WORDS_S = 0.25
 """How long the end waits for the application to have heard of all outcomes."""
 
+_NO_ANSWER = "the coordinator did not answer in time"
 _ON_OUR_OWN = "called on one of the client's own threads"
 
 _log = logging.getLogger(__name__)
@@ -55,7 +58,7 @@ class Threads(Inline):
 
         super().__init__(plan)
         self._Thread = Thread
-        self._queue = type(self.coordinator.mailbox)
+        self._queue: Any = type(self.coordinator.mailbox)
         """The coordinator's kind: gevent may have put another in its place since."""
         self._started: dict[str, Any] = {}
         self._senders: dict[int, _Sender] = {}
@@ -65,15 +68,22 @@ class Threads(Inline):
 
     def start(self) -> None:
         """Start the coordinator's thread, once, without a lock."""
-        if "thread" not in self._started:
+        thread = self._make(self._run, "analytics_sdk")
+        if self._started.setdefault("thread", thread) is thread:
+            self.stalled = not _starts(thread)
+
+    def start_again(self) -> None:
+        """Try once more, once a second, where the thread is not there."""
+        attempt, mine = f"attempt {int(_clock.monotonic())}", object()
+        if self._started.setdefault(attempt, mine) is mine:
             thread = self._make(self._run, "analytics_sdk")
-            if self._started.setdefault("thread", thread) is thread:
-                self._started["failed"] = not _starts(thread)
+            self._started = {"thread": thread, attempt: mine}
+            self.stalled = not _starts(thread)
 
     def is_alive(self) -> bool:
         """True unless the coordinator's thread could not start, or has died."""
         thread = self._started.get("thread")
-        if thread is None or self._started.get("failed"):
+        if thread is None or self.stalled:
             return False
         return thread.ident is None or thread.is_alive()
 
@@ -131,7 +141,7 @@ class Threads(Inline):
         """Settle what is in scope within *timeout_s*, and report."""
         now = _clock.monotonic()
         if _thread.get_ident() in self.coordinator.ours:
-            return self.elsewhere(now, _ON_OUR_OWN)
+            return self.elsewhere(now, receipts, _ON_OUR_OWN)
         if not self.is_alive():
             return super().flush(timeout_s, receipts, close=close)
         answer: SimpleQueue[FlushReport] = self._queue()
@@ -140,7 +150,9 @@ class Threads(Inline):
         while self.is_alive() and not self.coordinator.over:
             left_s = deadline_s + _GRACE_S - _clock.monotonic()
             if left_s <= 0:
-                return self.elsewhere(now, "the coordinator did not answer in time")
+                return self.elsewhere(
+                    now, receipts, "the coordinator did not answer in time"
+                )
             try:
                 return timed(answer.get(timeout=min(left_s, _LOOK_S)), now)
             except Empty:
@@ -148,7 +160,7 @@ class Threads(Inline):
         try:
             return timed(answer.get(timeout=_LAST_LOOK_S), now)
         except Empty:
-            return self.elsewhere(now, "the client is closed")
+            return self.closed(now, receipts)
 
     async def aflush(
         self, timeout_s: float, receipts: tuple[Receipt, ...] | None, *, close: bool
@@ -158,7 +170,7 @@ class Threads(Inline):
 
         now = _clock.monotonic()
         if _thread.get_ident() in self.coordinator.ours:
-            return self.elsewhere(now, _ON_OUR_OWN)
+            return self.elsewhere(now, receipts, _ON_OUR_OWN)
         if not self.is_alive():
             return await super().aflush(timeout_s, receipts, close=close)
         future, notify = _future_on_this_loop()
@@ -169,12 +181,22 @@ class Threads(Inline):
                 asyncio.shield(future), limit_s
             )
         except asyncio.TimeoutError:
-            return self.elsewhere(now, "the coordinator did not answer in time")
+            return self.elsewhere(
+                now, receipts, "the coordinator did not answer in time"
+            )
         return timed(report, now)
 
     # -- the coordinator's thread ------------------------------------------
 
     def _run(self) -> None:
+        with self._turnstile:
+            try:
+                self._drive()
+            finally:
+                self.stalled = not self.coordinator.over
+
+    def _drive(self) -> None:
+        """Turn the coordinator until it has ended; the thread's body."""
         coordinator = self.coordinator
         coordinator.ours.add(_thread.get_ident())
         looked = False
@@ -193,7 +215,13 @@ class Threads(Inline):
                 coordinator.recover(Reason.BUG)
         self._pass_on()
         if self._callbacks is not None:
-            self._callbacks.finish(_LAST_WORDS_S)
+            left_s = coordinator.time_left_s(_clock.monotonic())
+            untold = self._callbacks.finish(max(left_s, _LAST_WORDS_S))
+            if untold:
+                self.callbacks_dropped += untold
+                _log.warning(
+                    "analytics_sdk: on_outcome was too slow to hear %d outcomes", untold
+                )
         coordinator.answer_all()
         move_out(self)
         for sender in self._senders.values():
@@ -241,17 +269,18 @@ class Threads(Inline):
 
         None where no thread can be started, as at the end of an interpreter.
         """
-        width = self.plan.settings.parallel_uploads
+        share = MOST_SENDERS // len(self.plan.destinations)
+        width = max(1, min(self.plan.settings.parallel_uploads, share))
         first = send.destination * width
         slots = {slot % MOST_SENDERS for slot in range(first, first + width)}
         known = [self._senders[slot] for slot in slots if slot in self._senders]
         if not any(not sender.busy for sender in known):
             for slot in slots - set(self._senders):
                 way = Transport(self.plan.settings, user_agent=self.plan.user_agent)
-                self.ways.append(way)
                 sender = _Sender(self.plan, self.coordinator, way)
                 name = f"analytics_sdk-sender-{slot}"
                 if self._spawn(sender.run, name):
+                    self.ways.append(way)
                     self._senders[slot] = sender
                     return sender
         return min(known, key=lambda sender: sender.busy, default=None)
@@ -260,7 +289,9 @@ class Threads(Inline):
         return _starts(self._make(run, name))
 
     def _make(self, run: Callable[[], None], name: str) -> Any:
-        """Return a thread; None in an interpreter that has no daemon threads."""
+        """Return a thread; None where there must or can be none, as yet."""
+        if forks_later():
+            return None
         try:
             return self._Thread(target=run, name=name, daemon=True)
         except RuntimeError:
@@ -341,13 +372,18 @@ class _Callbacks:
         self._queue.put(settled)
         return True
 
-    def finish(self, timeout_s: float) -> None:
-        """Let the thread end, and wait until the application has heard everything."""
+    def finish(self, timeout_s: float) -> int:
+        """Let the thread end, and wait until the application has heard everything.
+
+        Returns:
+            How many outcomes it had not heard of when *timeout_s* was over.
+        """
         self._queue.put(None)
         try:
             self._finished.get(timeout=timeout_s)
         except Empty:
-            return
+            return max(self._queue.qsize() - 1, 0)
+        return 0
 
     def run(self) -> None:
         """Call back until told to stop; the thread's body."""

@@ -119,8 +119,9 @@ class Judge:
         if isinstance(reading, (RetryBatch, Hold)):
             self.last_error = Outcome(OutcomeKind.HELD, reading.reason, reading.excerpt)
         if isinstance(reading, AllDelivered):
+            word = _delivered(reading.warning)
             for item in items:
-                self._settle(item, DELIVERED)
+                self._settle(item, word)
             self._succeeded(lane, flight, now)
         elif isinstance(reading, Parts):
             self._apply_results(lane, flight, reading.results, now)
@@ -196,7 +197,7 @@ class Judge:
         again: list[Item] = []
         for item, result in zip(flight.items, results, strict=True):
             if isinstance(result, Delivered):
-                self._settle(item, DELIVERED)
+                self._settle(item, _delivered(result.warning))
             elif isinstance(result, Rejected):
                 word = Outcome(OutcomeKind.REJECTED, result.reason, result.excerpt)
                 self._settle(item, word)
@@ -284,6 +285,10 @@ def read(
     if isinstance(reading, (AllDelivered, RetryBatch, Split, Bisect, Hold)):
         return reading
     return RetryBatch(Reason.UNREADABLE, None, "a reading of no known type")
+
+
+def _delivered(warning: str) -> Outcome:
+    return Outcome(OutcomeKind.DELIVERED, None, warning) if warning else DELIVERED
 
 
 def _is_news(lane: Lane, flight: Flight) -> bool:

@@ -31,6 +31,8 @@ class Reason(str, Enum):
 
     remedy: str
 
+    __hash__ = str.__hash__  # in C: counting must not be interrupted half-way
+
     def __new__(cls, value: str, remedy: str) -> Reason:  # noqa: PYI034 - it is final
         """Make a member that is its own text and knows its *remedy*."""
         member = str.__new__(cls, value)

@@ -142,10 +142,12 @@ class Rejected(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """This part, or all of its key, should be sent again after *after_s* seconds."""
+    """This part should be sent again after *after_s* seconds.
+
+    Later parts of its keys wait with it, since their order must hold; others go on.
+    """
 
     after_s: float | None = None
-    by_key: bool = False
     reason: Reason = Reason.RATE_LIMITED
 
 

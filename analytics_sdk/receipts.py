@@ -38,9 +38,11 @@ class OutcomeKind(str, Enum):
     HELD = "held"
     ELSEWHERE = "elsewhere"
 
+    __hash__ = str.__hash__  # in C: counting must not be interrupted half-way
+
     def __str__(self) -> str:
         """Return the bare word, as it appears in reports."""
-        return self.value
+        return str(self.value)
 
 
 _WORST_FIRST = (
@@ -62,7 +64,8 @@ class Outcome:
     Args:
         kind: The word for it.
         reason: Why; None where the word says it all (``delivered``).
-        excerpt: The start of the vendor's answer, at most 200 characters.
+        excerpt: The start of the vendor's answer, at most 200 characters; where we
+            refused, what was wrong.
         resumes_in_s: For ``held``: seconds until the destination is tried again.
     """
 
@@ -70,6 +73,10 @@ class Outcome:
     reason: Reason | None = None
     excerpt: str = ""
     resumes_in_s: float | None = None
+
+    def __str__(self) -> str:
+        """Return the word and its reason, as in ``rejected(invalid)``."""
+        return f"{self.kind}({self.reason})" if self.reason else str(self.kind)
 
     @property
     def terminal(self) -> bool:
@@ -188,7 +195,9 @@ class Receipt:
     def accepted(self) -> bool:
         """True unless the call itself refused the event."""
         outcome = self._outcome
-        return outcome is None or outcome.kind is not OutcomeKind.REFUSED
+        if outcome is None or self._home is not None:
+            return True
+        return outcome.kind is not OutcomeKind.REFUSED
 
     @property
     def outcome(self) -> Outcome | None:
@@ -275,7 +284,8 @@ class FlushReport:
     """What a flush achieved for the events in its scope.
 
     It is true when each of them is delivered, skipped, or stored at the configured
-    durability.
+    durability, and false when the flush could not find out.  A plain flush reports on
+    what was accepted since the last one that left nothing pending.
 
     Args:
         counts: Events by outcome word, over all destinations.
@@ -300,4 +310,5 @@ class FlushReport:
     def __bool__(self) -> bool:
         """Return whether everything in scope is where it should be."""
         good = {OutcomeKind.DELIVERED.value, OutcomeKind.SKIPPED.value}
-        return self.pending == self.stored and good.issuperset(self.counts)
+        settled = self.pending == self.stored and good.issuperset(self.counts)
+        return settled and not self.note

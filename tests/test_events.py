@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher, Stamp
 from analytics_sdk.errors import Reason, RefusedError
-from analytics_sdk._head import type_and_keys
+from analytics_sdk._head import _HEAD, Head, read_head
 from analytics_sdk.events import (
     CALL_TYPES,
     Alias,
@@ -504,7 +504,7 @@ def test_event_knows_its_user_keys(call, keys):
     """An event keeps the order of its one key, or ties the two that it joins."""
     event = make_event(call)
     assert keys == event.keys
-    assert (call.type, keys) == type_and_keys(event.raw)
+    assert Head(call.type, keys) == read_head(event.raw)
 
 
 def test_event_shows_its_ids():
@@ -538,22 +538,40 @@ calls = st.one_of(
 def test_head_reads_like_json(call, message_id):
     """Reading the front of an event agrees with decoding all of it."""
     event = make_event(call, message_id)
-    kind, keys = type_and_keys(event.raw)
-    assert event.type == kind == call.type
-    assert event.keys == tuple(json.loads(f'"{key}"') for key in keys)
+    assert _HEAD.match(event.raw)
+    head = read_head(event.raw)
+    assert event.type == head.type == call.type
+    assert sorted(event.keys) == sorted(head.keys)
+
+
+def test_alias_of_three_ids_joins_the_user_and_the_previous_one():
+    """The first two keys of an alias are those that it is about."""
+    event = make_event(Alias(user_id="u", previous_id="p", anonymous_id="a"))
+    assert Head("alias", ("u", "p", "a")) == read_head(event.raw)
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "head"),
     [
-        b"",
-        b"{}",
-        b'{"type":"track","messageId":"m","timestamp":"t"}',
-        b' {"messageId":"m","timestamp":"t","type":"track"}',
-        b'{"messageId":"m"x,"timestamp":"t","type":"track"}',
+        (b"{}", Head("", ())),
+        (b'{"type":"track","messageId":"m","userId":7}', Head("track", ("7",))),
+        (
+            b' {"messageId":"m","timestamp":"t","type":"track","userId":"u"}',
+            Head("track", ("u",)),
+        ),
+        (
+            b'{"messageId":"m","timestamp":"t","type":"alias",'
+            b'"previousId":"p","userId":"\\u0075"}',
+            Head("alias", ("u", "p")),
+        ),
     ],
 )
-def test_other_layouts_are_not_read(raw):
-    """Bytes that are laid out otherwise are an error, not a wrong answer."""
-    with pytest.raises(ValueError, match="raw: not in the layout"):
-        type_and_keys(raw)
+def test_other_layouts_are_parsed(raw, head):
+    """An event that is laid out otherwise is read all the same."""
+    assert head == read_head(raw)
+
+
+def test_bytes_that_are_no_json_are_an_error():
+    """What is no event at all gives no wrong answer."""
+    with pytest.raises(ValueError, match="Expecting value"):
+        read_head(b"")

@@ -30,6 +30,7 @@ MORE_PARAMETERS = {
     "_client.Client.track": SEGMENT_ORDER,
     "_config.Delivery": "the one home of every delivery setting, all with a default",
     "destinations.amplitude.__init__.Amplitude": "the vendor's own settings",
+    "destinations.mixpanel.__init__.Mixpanel": "the vendor's own settings",
     "_stats.Stats": "made in one place, read by name: one field a figure",
 }
 

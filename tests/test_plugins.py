@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import hmac
 import json
+import logging
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics_sdk import Client, JsonLines
 from analytics_sdk.errors import ConfigError, Reason
 from analytics_sdk.plugins import hash_keys, redact_keys, sample
 
@@ -298,3 +301,36 @@ def test_sample_names_its_reason():
 def test_sample_without_any_id_does_not_raise():
     """Even an event that lost its ids is kept or dropped."""
     assert sample(1)({"type": "track"}) == {"type": "track"}
+
+
+def test_canaries_inside_models_reach_nothing(require, caplog, capsys, tmp_path):
+    """What is redacted or hashed is in no file, log or repr, however deep it sat."""
+    require("pydantic", "pip install pydantic")
+    import pydantic
+
+    canary = CANARY
+
+    class Card(pydantic.BaseModel):
+        number: str
+        owner: dict  # type: ignore[type-arg]
+
+    @dataclasses.dataclass
+    class Account:
+        password: str
+        cards: list[Any]
+
+    account = Account(canary, [Card(number=canary, owner={"email": canary})])
+    path = tmp_path / "events.jsonl"
+    plugins = [redact_keys("password", "number"), hash_keys("email", salt="s")]
+    caplog.set_level(logging.DEBUG)
+    with Client(JsonLines(str(path)), plugins=plugins) as client:
+        nested = {"lists": [[{"password": canary}], account]}
+        receipts = [
+            client.track("u-1", "Paid", {"account": account, "more": nested}),
+            client.identify("u-1", {"account": account, "email": canary}),
+        ]
+        assert client.flush(5)
+    written = path.read_text()
+    assert 2 == written.count('"messageId"')
+    shown = [written, caplog.text, *capsys.readouterr(), repr(receipts), repr(client)]
+    assert [] == [text for text in shown if canary in text]

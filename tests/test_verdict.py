@@ -267,13 +267,11 @@ def test_repeated_part_backs_off_by_its_attempts():
     assert [0.0, 0.25, 0.75, 1.75] == [at_s for at_s, _ in log]
 
 
-@pytest.mark.parametrize("by_key", [False, True], ids=["part", "key"])
-def test_user_waits_and_strangers_do_not(by_key):
+def test_user_waits_and_strangers_do_not():
     """While one user's part waits, his later parts wait too, and nobody else's."""
     bench = Bench()
     bench.accept(event("e1", "a"), event("e2", "b"))
-    answers = scripted(Parts([Retry(5.0, by_key=by_key), Delivered()]))
-    bench.run(answers)
+    bench.run(scripted(Parts([Retry(5.0), Delivered()])))
     bench.accept(event("e3", "a"), event("e4", "b", "a"), event("e5", "c"))
     log = bench.run_until(9.0, delivering)
     assert [(0.0, "e5"), (5.0, "e1 e3 e4")] == log

@@ -36,6 +36,8 @@ class Console:
     takes = frozenset(CALL_TYPES)
     verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
+    orders = "all"
+    """An urgent event brings along all that was called before it, whoever's it is."""
     limits = MappingProxyType(
         {ROUTE: Limits(events=1_000, batch_bytes=4_194_304, envelope_bytes=1)}
     )

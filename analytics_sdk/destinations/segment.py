@@ -138,7 +138,9 @@ class Segment:
     verbatim = True
     """Its parts are the events as they are, so that their size can be judged early."""
 
-    _write_key: Secret = attrs.field(converter=_secret_key, repr=False)
+    _write_key: Secret = attrs.field(
+        alias="write_key", converter=_secret_key, repr=False
+    )
     region: str = attrs.field(default="us", converter=_known_region, kw_only=True)
     host: str | None = attrs.field(default=None, kw_only=True)
     name: str = attrs.field(default="Segment.io", kw_only=True)
@@ -168,14 +170,15 @@ class Segment:
 
     def encode(self, event: Event) -> Sequence[Part]:
         """Return the event as it is, but for what a direct destination serves."""
-        head = read_head(event)
+        head = read_head(event.raw)
+        key, joins = (*head.keys, "", "")[:2]
         body = event.raw
         selection = event.selection
         if self.suppress_direct and (names := selection.muted.get(head.type)):
             body = mute(body, selection.tail, names)
         refused = Reason.TOO_LARGE if len(body) > MAX_EVENT_BYTES else None
         barrier = head.type == "alias"
-        part = Part(ROUTE, body, head.key, head.joins, barrier, refused=refused)
+        part = Part(ROUTE, body, key, joins, barrier, refused=refused)
         return (part,)
 
     def request(
@@ -266,9 +269,9 @@ def _read_success(body: bytes, after_s: float | None, excerpt: str) -> Reading:
         answer = None
     if isinstance(answer, dict):
         said = [answer[name] for name in ("success", "ok") if name in answer]
-        if False in said or answer.get("errors"):
+        if any(each is False for each in said) or answer.get("errors"):
             return Bisect(excerpt)
-        if True in said:
+        if any(each is True for each in said):
             return AllDelivered()
     return RetryBatch(Reason.UNREADABLE, after_s, excerpt)
 

@@ -29,7 +29,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "amplitude.md"
 KEY = "0123456789abcdef"
 AGAIN = Retry(AT_ONCE_S, reason=Reason.INVALID)
 SOON = Retry(AT_ONCE_S)
-PARKED = Retry(30.0, by_key=True)
+PARKED = Retry(30.0)
 
 
 def part_of(user_id=None, device_id=None, event_type="Paid"):
@@ -299,7 +299,7 @@ def test_fast_senders_are_parked(settings, after_s, wait_s):
     """A user waits as long as the endpoint asks, or as the answer itself does."""
     body = {"throttled_events": [1]}
     found = read(429, body, after_s=after_s, **settings)
-    check(parts(SOON, Retry(wait_s, by_key=True), SOON, SOON), found)
+    check(parts(SOON, Retry(wait_s), SOON, SOON), found)
 
 
 @pytest.mark.parametrize("status", [400, 401, 413, 429, 503, 302])

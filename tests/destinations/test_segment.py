@@ -324,7 +324,7 @@ def test_head_is_what_parsing_says(user, anonymous, message_id, ascii_only):
     event = Event(text.encode(errors="replace"), make_event().selection)
     found = _head._HEAD.match(event.raw)
     assert found is not None
-    assert Head("track", *(*event.keys, "", "")[:2]) == read_head(event)
+    assert Head("track", event.keys) == read_head(event.raw)
 
 
 @given(IDS, st.sampled_from(["u-1", "same"]), st.sampled_from(["old", "same"]))
@@ -333,9 +333,9 @@ def test_alias_ties_user_and_previous_id(anonymous, user, previous):
     ids = {"userId": user, "anonymousId": anonymous, "previousId": previous}
     given_ids = {name: each for name, each in ids.items() if each is not None}
     event = make_event(type_="alias", **given_ids)
-    head = read_head(event)
+    (part,) = make_segment().encode(event)
     rest = [each for each in (previous, anonymous) if each not in (None, user)]
-    assert Head("alias", user, next(iter(rest), "")) == head
+    assert (user, next(iter(rest), "")) == (part.key, part.joins)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_alias_ties_user_and_previous_id(anonymous, user, previous):
 def test_other_layouts_are_parsed(raw):
     """An event laid out otherwise, such as one from elsewhere, is read all the same."""
     event = Event(raw, make_event().selection)
-    assert Head("track", "u-1", "a-1") == read_head(event)
+    assert Head("track", ("u-1", "a-1")) == read_head(event.raw)
 
 
 def test_event_without_ids_has_no_key():
@@ -484,3 +484,16 @@ def test_excerpt_shows_no_key():
         assert isinstance(reading, Bisect)
         assert key[:6] not in reading.excerpt
         assert pair[:6] not in reading.excerpt
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 207, 226, 299])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"[]", b"null", b"true", b"1", b"<html>OK</html>", b"okay", b'"OK"']
+    + [b'{"success":1}', b'{"success":"true"}', b'{"ok":null}', b'{"status":"ok"}'],
+)
+def test_only_a_named_success_is_delivered(status, body):
+    """A 2xx whose body does not say ``success``, ``ok`` or OK delivers nothing."""
+    part = encode(make_event())
+    reading = Segment("key").read(ROUTE, HttpResponse(status, {}, body), [part])
+    assert type(reading) is not AllDelivered

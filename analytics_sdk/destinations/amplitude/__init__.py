@@ -161,7 +161,7 @@ class Amplitude:
     aliases: ClassVar[tuple[str, ...]] = ("Actions Amplitude", "Amplitude (Actions)")
     takes: ClassVar[frozenset[str]] = frozenset(CALL_TYPES)
 
-    _api_key: Secret = attrs.field(converter=_secret_key, repr=False)
+    _api_key: Secret = attrs.field(alias="api_key", converter=_secret_key, repr=False)
     region: str = attrs.field(default="us", converter=_region, kw_only=True)
     endpoint: str = attrs.field(default="http_v2", converter=_endpoint, kw_only=True)
     host: str | None = attrs.field(default=None, kw_only=True)

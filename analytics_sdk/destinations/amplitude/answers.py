@@ -218,7 +218,7 @@ def _results(
     wait_s = park_s if answer.after_s is None else answer.after_s
     found: dict[int, PartResult] = {}
     for index in _throttled(said, parts):
-        found[index] = Retry(max(wait_s, AT_ONCE_S), by_key=True)
+        found[index] = Retry(max(wait_s, AT_ONCE_S))
     for index in _matching(said, parts, "exceeded_daily_quota"):
         found[index] = Rejected(Reason.QUOTA, words)
     for index in _silenced(said, parts):
