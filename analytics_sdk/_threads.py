@@ -15,15 +15,16 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from analytics_sdk import _clock
-from analytics_sdk._coordinator import Answered, Coordinator, Unwatch, Watch
-from analytics_sdk._driver import OnOutcome, Plan, call_back, perform, timed
+from analytics_sdk._coordinator import Answered, Unwatch, Watch
+from analytics_sdk._driver import Plan, call_back, perform, timed
 from analytics_sdk._flushes import Flush
 from analytics_sdk._inline import LEAST_S, Inline
 from analytics_sdk._outlet import Send
 from analytics_sdk._process import forks_later, is_said, move_out
 from analytics_sdk._transport import Transport
+from analytics_sdk._workers import Callbacks, Sender
 from analytics_sdk.errors import Reason
-from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt, Settled
+from analytics_sdk.receipts import ELSEWHERE, FlushReport, Outcome, Receipt
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MOST_SENDERS = 14
 """With the coordinator's thread and the one for callbacks, no more than 16."""
 
-MOST_CALLBACKS = 10_000
 _GRACE_S = 1.0
 _LOOK_S = 1.0
 _LAST_LOOK_S = 0.05
@@ -61,8 +61,8 @@ class Threads(Inline):
         self._queue: Any = type(self.coordinator.mailbox)
         """The coordinator's kind: gevent may have put another in its place since."""
         self._started: dict[str, Any] = {}
-        self._senders: dict[int, _Sender] = {}
-        self._callbacks: _Callbacks | None = None
+        self._senders: dict[int, Sender] = {}
+        self._callbacks: Callbacks | None = None
 
     # -- from any thread ---------------------------------------------------
 
@@ -264,7 +264,7 @@ class Threads(Inline):
         else:
             sender.give(send)
 
-    def _sender(self, send: Send) -> _Sender | None:
+    def _sender(self, send: Send) -> Sender | None:
         """Return the least busy sender of the request's destination.
 
         None where no thread can be started, as at the end of an interpreter.
@@ -277,7 +277,7 @@ class Threads(Inline):
         if not any(not sender.busy for sender in known):
             for slot in slots - set(self._senders):
                 way = Transport(self.plan.settings, user_agent=self.plan.user_agent)
-                sender = _Sender(self.plan, self.coordinator, way)
+                sender = Sender(self.plan, self.coordinator, way)
                 name = f"analytics_sdk-sender-{slot}"
                 if self._spawn(sender.run, name):
                     self.ways.append(way)
@@ -303,7 +303,7 @@ class Threads(Inline):
         if not notices or self.plan.on_outcome is None:
             return
         if self._callbacks is None:
-            callbacks = _Callbacks(self.plan.on_outcome, self.coordinator.ours)
+            callbacks = Callbacks(self.plan.on_outcome, self.coordinator.ours)
             if not self._spawn(callbacks.run, "analytics_sdk-callbacks"):
                 for notice in notices:
                     call_back(self.plan.on_outcome, self.settled(notice))
@@ -312,91 +312,6 @@ class Threads(Inline):
         for notice in notices:
             if not self._callbacks.offer(self.settled(notice)):
                 self.callbacks_dropped += 1
-
-
-class _Sender:
-    """A thread with a connection: takes requests, leaves answers."""
-
-    def __init__(self, plan: Plan, coordinator: Coordinator, way: Transport) -> None:
-        from queue import SimpleQueue
-
-        self._way = way
-        self._jobs: SimpleQueue[Send | None] = SimpleQueue()
-        self._plan = plan
-        self._coordinator = coordinator
-        self._given = 0
-        self._done = 0
-
-    @property
-    def busy(self) -> int:
-        """How many requests it has not answered; each side counts its own."""
-        return self._given - self._done
-
-    def give(self, send: Send) -> None:
-        """Queue a request; for the coordinator."""
-        self._given += 1
-        self._jobs.put(send)
-
-    def stop(self) -> None:
-        """Let the thread end after the requests that it has."""
-        self._jobs.put(None)
-
-    def run(self) -> None:
-        """Work until told to stop; the thread's body."""
-        self._coordinator.ours.add(_thread.get_ident())
-        while True:
-            send = self._jobs.get()
-            if send is None:
-                self._way.close()
-                return
-            reply = perform(send, self._plan.destinations, self._way)
-            self._done += 1
-            self._coordinator.post(Answered(send, reply))
-
-
-class _Callbacks:
-    """The thread on which the application hears of outcomes."""
-
-    def __init__(self, on_outcome: OnOutcome, ours: set[int]) -> None:
-        from queue import SimpleQueue
-
-        self._queue: SimpleQueue[Settled | None] = SimpleQueue()
-        self._finished: SimpleQueue[None] = SimpleQueue()
-        self._on_outcome = on_outcome
-        self._ours = ours
-
-    def offer(self, settled: Settled) -> bool:
-        """Queue one outcome, unless the application is too far behind."""
-        if self._queue.qsize() >= MOST_CALLBACKS:
-            return False
-        self._queue.put(settled)
-        return True
-
-    def finish(self, timeout_s: float) -> int:
-        """Let the thread end, and wait until the application has heard everything.
-
-        Returns:
-            How many outcomes it had not heard of when *timeout_s* was over.
-        """
-        self._queue.put(None)
-        try:
-            self._finished.get(timeout=timeout_s)
-        except Empty:
-            return max(self._queue.qsize() - 1, 0)
-        return 0
-
-    def run(self) -> None:
-        """Call back until told to stop; the thread's body."""
-        self._ours.add(_thread.get_ident())
-        while True:
-            settled = self._queue.get()
-            if settled is None:
-                self._finished.put(None)
-                return
-            try:
-                call_back(self._on_outcome, settled)
-            except BaseException:  # noqa: BLE001 - it may call sys.exit
-                _log.exception("analytics_sdk: on_outcome raised")
 
 
 def _starts(thread: Any) -> bool:

@@ -66,7 +66,7 @@ NUMBERS = (
     ("_transport.GZIP_BYTES", "smallest body that is compressed"),
     ("_wire.IDLE_S", "seconds after which an idle connection is not used again"),
     ("_threads.MOST_SENDERS", "most sender threads of a client"),
-    ("_threads.MOST_CALLBACKS", "most outcomes that wait for `on_outcome`"),
+    ("_workers.MOST_CALLBACKS", "most outcomes that wait for `on_outcome`"),
     ("_ledger.EVENT_OVERHEAD_BYTES", "charged for an event beside its own bytes"),
 )
 
