@@ -13,6 +13,10 @@ from typing import TypeAlias
 
 _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 
+VENDORS = ("segment", "amplitude", "mixpanel")
+DESTINATIONS = (*VENDORS, "jsonl")
+"""Where the demo can send, as `--only` names it."""
+
 INTERRUPTED = 130
 """What a program answers that ^C has ended, as shells count it."""
 
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(add: _AddParser, name: str) -> None:
-    summary = "replay real purchases to two destinations and check the totals"
+    summary = "replay real purchases to four destinations and check the totals"
     parser = add(
         name,
         help=summary,
@@ -68,15 +72,23 @@ def _add_demo(add: _AddParser, name: str) -> None:
     parser.add_argument(
         "--faults",
         action="store_true",
-        help="give the server a rough day: 503, 429, dropped connections, 400, a web "
-        "page, 401",
+        help="give every vendor's server a rough day: 503, 429, dropped connections, "
+        "400, a web page, 401",
+    )
+    parser.add_argument(
+        "--only",
+        type=_destinations,
+        default=DESTINATIONS,
+        metavar="NAMES",
+        help=f"send to these, of {','.join(DESTINATIONS)} (default: to all)",
     )
     parser.add_argument(
         "--scale",
         type=_positive,
         default=1.0,
         metavar="X",
-        help="multiply how long the 503s (2 s) and the 401s (10 s) last by X",
+        help="multiply how long the 503s (2 s), the 401s (10 s) and, below 1, "
+        "Amplitude's pause for fast users (30 s) last by X",
     )
     parser.add_argument(
         "--threads",
@@ -91,7 +103,7 @@ def _add_demo(add: _AddParser, name: str) -> None:
 
 
 def _add_collector(add: _AddParser, name: str) -> None:
-    summary = "run a local server that speaks Segment's protocol"
+    summary = "run a local server that speaks a vendor's protocol"
     parser = add(
         name,
         help=summary,
@@ -104,7 +116,16 @@ def _add_collector(add: _AddParser, name: str) -> None:
         help="port on 127.0.0.1 (default 8765; 0 picks a free one)",
     )
     parser.add_argument(
-        "--write-key", metavar="KEY", help="the only key to accept (default: any)"
+        "--vendor",
+        choices=VENDORS,
+        default=VENDORS[0],
+        help=f"whose protocol (default {VENDORS[0]})",
+    )
+    parser.add_argument(
+        "--key",
+        "--write-key",
+        metavar="KEY",
+        help="the only write key, API key or token to accept (default: any)",
     )
     parser.add_argument(
         "--strict",
@@ -124,6 +145,14 @@ def _thread_count(text: str) -> int:
         message = "use 1 to 64 threads"
         raise argparse.ArgumentTypeError(message)
     return count
+
+
+def _destinations(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    if not set(names) <= set(DESTINATIONS):
+        message = f"use some of {','.join(DESTINATIONS)}, with commas between them"
+        raise argparse.ArgumentTypeError(message)
+    return tuple(name for name in DESTINATIONS if name in names)
 
 
 def _port(text: str) -> int:

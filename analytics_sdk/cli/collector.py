@@ -8,15 +8,27 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from analytics_sdk.collector import Collector, SeenEvent, SeenRequest, SegmentApi
+from analytics_sdk.collector import (
+    AmplitudeApi,
+    Collector,
+    MixpanelApi,
+    SeenEvent,
+    SeenRequest,
+    SegmentApi,
+    VendorApi,
+)
 
 _LOOK_EVERY_S = 0.5
 _NAMES = {"track": "event", "group": "groupId", "alias": "previousId"}
+_OPERATIONS = frozenset(
+    {"$set", "$set_once", "$add", "$append", "$union", "$remove", "$unset", "$delete"}
+)
+_USERS = ("userId", "anonymousId", "user_id", "device_id", "$distinct_id", "$group_id")
 
 
 def run_collector(options: argparse.Namespace) -> int:
     """Serve until ^C; return the exit status."""
-    vendor = SegmentApi(write_key=options.write_key, strict=options.strict)
+    vendor = _vendor(options.vendor, options.key, strict=options.strict)
     collector = Collector(vendor, port=options.port)
     try:
         collector.start()
@@ -36,6 +48,14 @@ def run_collector(options: argparse.Namespace) -> int:
     finally:
         collector.close()
     return 0
+
+
+def _vendor(name: str, key: str | None, *, strict: bool) -> VendorApi:
+    if name == "amplitude":
+        return AmplitudeApi(api_key=key, strict=strict)
+    if name == "mixpanel":
+        return MixpanelApi(token=key)
+    return SegmentApi(write_key=key, strict=strict)
 
 
 def _print_arrivals(collector: Collector, *, verbose: bool) -> None:
@@ -99,11 +119,20 @@ class _Printed:
 
 
 def _describe(payload: dict[str, Any]) -> str:
-    """Return an event as one short line."""
-    kind = str(payload["type"])
-    name = payload.get(_NAMES.get(kind, "name")) or ""
-    user = payload.get("userId") or payload.get("anonymousId")
-    return f"{kind:<8} {name!s:<24} {user!s:<16} {payload.get('messageId')}"
+    """Return an event of any vendor as one short line."""
+    properties = payload.get("properties") or {}
+    if "type" in payload:
+        kind, id_ = str(payload["type"]), payload.get("messageId")
+        name = payload.get(_NAMES.get(kind, "name")) or ""
+    elif "event_type" in payload:
+        kind, name, id_ = "event", payload["event_type"], payload.get("insert_id")
+    elif "event" in payload:
+        kind, name, id_ = "event", payload["event"], properties.get("$insert_id")
+    else:
+        kind, id_ = "update", None
+        name = ", ".join(each for each in payload if each in _OPERATIONS)
+    user = next(filter(None, map(payload.get, _USERS)), properties.get("distinct_id"))
+    return f"{kind:<8} {name!s:<24} {user!s:<16} {id_ or ''}".rstrip()
 
 
 def _summary(stats: dict[str, Any]) -> str:

@@ -25,12 +25,13 @@ class CollectorProcess:
     standard input closes.
 
     Args:
-        write_key: The only key that it accepts.
+        vendor: Whose protocol it speaks.
+        key: The only key that it accepts.
     """
 
-    def __init__(self, write_key: str) -> None:
-        """Keep the key; entering the context starts the child."""
-        self._arguments = ("--strict", "--write-key", write_key)
+    def __init__(self, vendor: str, key: str) -> None:
+        """Keep the settings; entering the context starts the child."""
+        self._arguments = ("--vendor", vendor, "--strict", "--key", key)
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -89,7 +90,7 @@ class CollectorProcess:
                 yield record["payload"]
             at, total = page["next_offset"], page["total"]
 
-    def play(self, preset: str, **arguments: float) -> None:
+    def play(self, preset: str, **arguments: object) -> None:
         """Let the collector misbehave as *preset* says."""
         self._ask("POST", "/_faults", {"preset": preset, "arguments": arguments})
 

@@ -13,6 +13,7 @@ from typing import Any
 from analytics_sdk.cli.purchases import FILE, PUBLISHED, find_file, read_customers
 from analytics_sdk.cli.replay import Arrivals, Options, Result, replay
 from analytics_sdk.cli.screen import Screen
+from analytics_sdk.cli.vendors import VENDORS
 
 _ROW = "{:<12}{:>8}{:>11}{:>9}{:>10}{:>12}{:>7}{:>11}"
 _HEADINGS = (
@@ -27,6 +28,11 @@ _HEADINGS = (
 )
 _MOST_PROBLEMS = 20
 
+_IDENTIFIES = {
+    "Amplitude": "a $identify event at Amplitude",
+    "Mixpanel": "the update of a profile at Mixpanel, with neither id nor day",
+}
+
 
 def run_demo(options: argparse.Namespace) -> int:
     """Replay, report, and return 0 only when every total matches."""
@@ -39,11 +45,11 @@ def run_demo(options: argparse.Namespace) -> int:
         f"Replaying {PUBLISHED.orders:,} purchases of {PUBLISHED.customers:,} "
         f"customers from {options.threads} threads"
     )
-    screen.line("to Segment (a collector on this machine) and to a file of JSON lines.")
+    screen.line(f"to {_spoken(options.only)}.")
     with _no_warnings():
         result = replay(
             read_customers(path),
-            Options(options.threads, options.faults, options.scale),
+            Options(options.threads, options.faults, options.scale, options.only),
             screen,
         )
     if options.json:
@@ -52,6 +58,13 @@ def run_demo(options: argparse.Namespace) -> int:
         for line in report(result):
             screen.line(line)
     return 1 if result.problems else 0
+
+
+def _spoken(only: Sequence[str]) -> str:
+    vendors = [word.capitalize() for word in only if word in VENDORS]
+    where = "local servers" if len(vendors) > 1 else "a local server"
+    places = [f"{', '.join(vendors)} ({where})"] * bool(vendors)
+    return " and ".join([*places, *["a file of JSON lines"] * ("jsonl" in only)])
 
 
 @contextmanager
@@ -83,9 +96,17 @@ def report(result: Result) -> Iterator[str]:
             f"{each.per_second:,}",
         )
     if result.options.faults:
-        yield from _what_happened(result)
+        for each in result.arrivals:
+            if each.collector:
+                yield from _what_happened(each)
+        yield from _holds_and_failures(result)
     yield ""
     yield from _totals(result.arrivals)
+    yield ""
+    yield "Each call counts once, copies left out."
+    for each in result.arrivals:
+        if each.name in _IDENTIFIES:
+            yield f"An identify is {_IDENTIFIES[each.name]}."
     yield ""
     if not result.problems:
         yield "Every total matches."
@@ -97,14 +118,17 @@ def report(result: Result) -> Iterator[str]:
         yield f"  and {len(result.problems) - _MOST_PROBLEMS} more"
 
 
-def _what_happened(result: Result) -> Iterator[str]:
-    segment = result.arrivals[0]
+def _what_happened(arrivals: Arrivals) -> Iterator[str]:
     yield ""
-    yield f"What {segment.name} answered, and what the client did about it:"
-    for (status, meaning), count in segment.traffic.readings.items():
+    yield f"What {arrivals.name} answered, and what the client did about it:"
+    for (status, meaning), count in arrivals.traffic.readings.items():
         yield f"  {count:>5} x {status} {meaning}"
-    dropped = result.collector["by_status"].get("none", 0)
+    dropped = arrivals.collector["by_status"].get("none", 0)
     yield f"  {dropped:>5} x no answer: connection dropped, sent again"
+
+
+def _holds_and_failures(result: Result) -> Iterator[str]:
+    yield ""
     held_s = sum(hold.for_s for hold in result.holds)
     yield f"{len(result.holds)} holds, of {held_s:.1f} s together."
     for failure in result.failures:
@@ -124,7 +148,7 @@ def _totals(arrivals: Sequence[Arrivals]) -> Iterator[str]:
 
 
 def _totals_row(label: str, expected: str, found: Sequence[str]) -> str:
-    return f"{label:<12}{expected:>14}" + "".join(f"{each:>14}" for each in found)
+    return f"{label:<12}{expected:>13}" + "".join(f"{each:>13}" for each in found)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -149,10 +173,10 @@ def to_json(result: Result) -> dict[str, Any]:
                     for (status, meaning), count in each.traffic.readings.items()
                 },
                 "totals": each.findings.totals.plain(),
+                "collector": dict(each.collector),
             }
             for each in result.arrivals
         },
-        "collector": dict(result.collector),
         "holds": [
             {
                 "at_s": round(hold.at_s, 3),

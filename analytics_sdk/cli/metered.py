@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,23 +12,29 @@ from analytics_sdk.events import Event
 from analytics_sdk.interfaces import (
     AllDelivered,
     Bisect,
+    Delivered,
     Destination,
     Hold,
     HttpResponse,
     Limits,
     Part,
+    PartResult,
     Parts,
     Reading,
+    Rejected,
     Request,
     RetryBatch,
 )
+
+PARKED_S = 1.0
+"""From this wait on a part is parked, and not just sent again."""
 
 
 class Metered:
     """Wraps a destination and counts what passes; for demonstrations.
 
-    One sender at a time asks it, as `Delivery.parallel_uploads` is 1 by default, so
-    the counters need no lock.
+    Requests are made by several senders where a destination has several routes, so
+    their counters have a lock; answers are read by one thread.
 
     Attributes:
         requests: Requests made.
@@ -43,6 +50,8 @@ class Metered:
         self.requests = self.bytes = self.retried = 0
         self.readings: Counter[tuple[int, str]] = Counter()
         self.answered_at_s = 0.0
+        # Guards the three counters of requests.
+        self._lock = threading.Lock()
 
     @property
     def kind(self) -> str:
@@ -78,10 +87,11 @@ class Metered:
     ) -> Request:
         """Count the request."""
         request = self._inner.request(route, parts, sent_at, attempt)
-        self.requests += 1
-        self.bytes += len(request.body)
-        if attempt > 1:
-            self.retried += len(parts)
+        with self._lock:
+            self.requests += 1
+            self.bytes += len(request.body)
+            if attempt > 1:
+                self.retried += len(parts)
         return request
 
     def read(
@@ -104,4 +114,16 @@ def _meaning(reading: Reading) -> str:
         return f"destination on hold ({reading.reason})"
     if isinstance(reading, Bisect):
         return "halved to find the bad event"
-    return "each by itself" if isinstance(reading, Parts) else "split"
+    if isinstance(reading, Parts):
+        words = sorted({_fate(result) for result in reading.results})
+        return f"each by itself: {', '.join(words)}"
+    return "split"
+
+
+def _fate(result: PartResult) -> str:
+    if isinstance(result, Delivered):
+        return "delivered"
+    if isinstance(result, Rejected):
+        return "rejected"
+    parked = result.after_s is not None and result.after_s >= PARKED_S
+    return "parked" if parked else "sent again"

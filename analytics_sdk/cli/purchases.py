@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import attrs
 
 FILE = "cdnow_sample.csv"
 ORDER = "Order Completed"
-POISON_ID = "cdnow:poison"
+CUSTOMER_ID = "cdnow-customer-{}"
+ORDER_ID = "cdnow-order-{}"
+POISON_ID = "cdnow-poison"
 _MOST_NAMED = 3
 
 
@@ -24,7 +26,7 @@ class Totals:
     """What a set of events adds up to.
 
     Args:
-        calls: Events, each message id once.
+        calls: Calls that have arrived, each once.
         orders: Purchases among them.
         customers: Customers made known by an `identify`.
         discs: CDs bought.
@@ -82,7 +84,7 @@ class Purchase(NamedTuple):
     @property
     def message_id(self) -> str:
         """The id that makes a second copy of this purchase recognisable."""
-        return f"cdnow:order:{self.number}"
+        return ORDER_ID.format(self.number)
 
 
 class Customer(NamedTuple):
@@ -94,7 +96,7 @@ class Customer(NamedTuple):
     @property
     def message_id(self) -> str:
         """The id of the `identify` call."""
-        return f"cdnow:customer:{self.id}"
+        return CUSTOMER_ID.format(self.id)
 
     @property
     def message_ids(self) -> Iterator[str]:
@@ -128,12 +130,38 @@ def read_customers(path: Path) -> list[Customer]:
     return [Customer(customer, tuple(theirs)) for customer, theirs in grouped]
 
 
+class Arrived(NamedTuple):
+    """What counts of one record that a destination holds, in no vendor's words.
+
+    Args:
+        key: What the vendor recognises a copy by.
+        id: The message id of the call.
+        user: Whose it is.
+        introduces: Whether it makes a customer known.
+        orders: Whether it is a purchase.
+        day: When it happened; "" where the record has no time.
+        discs: CDs bought.
+        dollars: What they cost.
+        route: Where it came in; order is kept on each route.
+    """
+
+    key: tuple[object, ...]
+    id: str
+    user: str
+    introduces: bool = False
+    orders: bool = False
+    day: str = ""
+    discs: int = 0
+    dollars: Decimal = Decimal(0)
+    route: str = ""
+
+
 @attrs.frozen
 class Findings:
     """What a destination turned out to hold.
 
     Args:
-        totals: What its events add up to, each message id once.
+        totals: What its records add up to, copies left out.
         received: Its events, copies included.
         duplicates: The copies among them.
         problems: What is wrong, in sentences.
@@ -146,7 +174,7 @@ class Findings:
 
 
 def examine(
-    events: Iterable[Mapping[str, Any]],
+    records: Iterable[Arrived],
     customers: Sequence[Customer],
     *,
     extra: Sequence[str] = (),
@@ -154,45 +182,49 @@ def examine(
     """Compare what a destination holds with what was sent there.
 
     Args:
-        events: The payloads in order of arrival, fractions parsed as `Decimal`.
-        customers: Whose events these should be.
-        extra: The ids of events that should be there and count in no total.
+        records: In order of arrival, copies included.
+        customers: Whose calls these should be.
+        extra: The ids of calls that should be there and count in no total.
     """
-    first: dict[str, Mapping[str, Any]] = {}
-    received = 0
-    for event in events:
+    first: dict[tuple[object, ...], Arrived] = {}
+    received = changed = 0
+    for record in records:
         received += 1
-        first.setdefault(str(event.get("messageId")), event)
-    wanted = [each for customer in customers for each in customer.message_ids]
-    wanted += extra
-    totals = _add_up(event for id_, event in first.items() if id_ not in extra)
+        changed += first.setdefault(record.key, record) != record
+    owners = dict.fromkeys(extra, "")
+    for customer in customers:
+        owners.update(dict.fromkeys(customer.message_ids, customer.id))
+    kept = Counter(record.id for record in first.values())
+    counting = [each for each in first.values() if each.id not in extra]
+    totals = _add_up(counting)
     problems = [
         *_differences(totals),
-        *_named("missing", [each for each in wanted if each not in first]),
-        *_named("unknown", sorted(first.keys() - set(wanted))),
-        *_named("out of order for customer", _disordered(first, customers)),
+        *_named("missing", [each for each in owners if not kept[each]]),
+        *_named("unknown", sorted(kept.keys() - owners.keys())),
+        *_named("kept twice", sorted(each for each in kept if kept[each] > 1)),
+        *_named(
+            "under another customer",
+            [
+                each.id
+                for each in counting
+                if owners.get(each.id, each.user) != each.user
+            ],
+        ),
+        *_named("out of order for customer", _disordered(counting, customers)),
     ]
+    if changed:
+        problems.append(f"{changed:,} copies count otherwise than what they repeat")
     return Findings(totals, received, received - len(first), problems)
 
 
-def _add_up(events: Iterable[Mapping[str, Any]]) -> Totals:
-    kinds: Counter[str] = Counter()
-    customers, days = set(), set()
-    discs, dollars = 0, Decimal(0)
-    for event in events:
-        kinds[event.get("event") or str(event.get("type"))] += 1
-        days.add(str(event.get("timestamp"))[:10])
-        if event.get("type") == "identify":
-            customers.add(event.get("userId"))
-        properties = event.get("properties") or {}
-        discs += properties.get("quantity", 0)
-        dollars += Decimal(properties.get("revenue", 0))
+def _add_up(records: Sequence[Arrived]) -> Totals:
+    days = {record.day for record in records if record.day}
     return Totals(
-        calls=kinds.total(),
-        orders=kinds[ORDER],
-        customers=len(customers),
-        discs=discs,
-        dollars=dollars,
+        calls=len(records),
+        orders=sum(record.orders for record in records),
+        customers=len({record.user for record in records if record.introduces}),
+        discs=sum(record.discs for record in records),
+        dollars=sum((record.dollars for record in records), Decimal(0)),
         first_day=min(days, default="never"),
         last_day=max(days, default="never"),
     )
@@ -207,17 +239,20 @@ def _differences(totals: Totals) -> Iterator[str]:
         yield f"dollars: {totals.dollars} is off by less than a cent"
 
 
-def _disordered(
-    first: Mapping[str, Mapping[str, Any]], customers: Sequence[Customer]
-) -> list[str]:
-    """Return the customers whose events arrived in another order than their calls."""
-    arrival = {message_id: at for at, message_id in enumerate(first)}
-    found = []
-    for customer in customers:
-        places = [arrival[each] for each in customer.message_ids if each in arrival]
-        if places != sorted(places):
-            found.append(customer.id)
-    return found
+def _disordered(records: Iterable[Arrived], customers: Sequence[Customer]) -> list[str]:
+    """Return the customers whose calls arrived in another order than they were made."""
+    calls = (id_ for customer in customers for id_ in customer.message_ids)
+    places = {id_: place for place, id_ in enumerate(calls)}
+    latest: dict[tuple[str, str], int] = {}
+    found: dict[str, None] = {}
+    for record in records:
+        place, lane = places.get(record.id), (record.route, record.user)
+        if place is None:
+            continue
+        if place < latest.get(lane, 0):
+            found[record.user] = None
+        latest[lane] = place
+    return list(found)
 
 
 def _named(what: str, ids: Sequence[str]) -> Iterator[str]:

@@ -6,14 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
 from analytics_sdk import Client, JsonLines, Segment, Settled, Stats, _clock
+from analytics_sdk.cli import DESTINATIONS
 from analytics_sdk.cli.collector_process import CollectorProcess
 from analytics_sdk.cli.metered import Metered
 from analytics_sdk.cli.purchases import (
@@ -24,13 +26,34 @@ from analytics_sdk.cli.purchases import (
     examine,
 )
 from analytics_sdk.cli.screen import Screen
+from analytics_sdk.cli.vendors import (
+    KEY,
+    THROTTLED,
+    VENDORS,
+    Vendor,
+    bad_day,
+    misreceived,
+    overmet,
+    read_segment,
+    resold,
+    unmet,
+)
 
-WRITE_KEY = "demo-write-key"
 FLUSH_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.05
+MOST_TOLD = 5
 
-HTML = (200, "sent again (unreadable)")
-"""How the client reads a web page where an answer should be."""
+POISON = {
+    "poison": True,
+    "revenue": 1,
+    "currency": "shells",
+    "gift": {"in": {"a": {"box": {"in": "a box"}}}},
+}
+"""What each vendor refuses for a reason of its own.
+
+Segment's collector is told to refuse it, Amplitude knows no such currency, and Mixpanel
+takes nothing that nests so deep.
+"""
 
 
 @attrs.frozen
@@ -39,13 +62,15 @@ class Options:
 
     Args:
         threads: How many call at once.
-        faults: Whether the collector has a rough day.
-        scale: Multiplies how long that day's 503s and 401s last.
+        faults: Whether the collectors have a rough day.
+        scale: Multiplies how long that day's faults last.
+        only: Where to send.
     """
 
     threads: int = 4
     faults: bool = False
     scale: float = 1.0
+    only: Sequence[str] = DESTINATIONS
 
 
 @attrs.frozen
@@ -69,6 +94,8 @@ class Arrivals:
         traffic: What passed between it and the client.
         seconds: From the first call to the last answer.
         findings: What the destination holds.
+        collector: The counts of the collector, if there is one.
+        problems: What the collector has to complain about.
     """
 
     name: str
@@ -77,6 +104,8 @@ class Arrivals:
     traffic: Metered
     seconds: float
     findings: Findings
+    collector: Mapping[str, Any] = {}
+    problems: Sequence[str] = ()
 
     @property
     def per_second(self) -> int:
@@ -93,7 +122,6 @@ class Result:
         calling_s: How long the calls took.
         total_s: How long it took until everything was settled.
         arrivals: One for each destination.
-        collector: The collector's own counts.
         holds: When a destination was on hold, as far as looking every 50 ms shows.
         failures: What `on_outcome` was told.
         problems: What is not as it should be; empty when all is well.
@@ -103,53 +131,103 @@ class Result:
     calling_s: float
     total_s: float
     arrivals: Sequence[Arrivals]
-    collector: Mapping[str, Any]
     holds: Sequence[Hold]
     failures: Sequence[Settled]
     problems: Sequence[str]
 
 
 def replay(customers: Sequence[Customer], options: Options, screen: Screen) -> Result:
-    """Send every customer's events to two destinations and examine both.
+    """Send every customer's calls to the destinations and examine each of these.
 
     Args:
-        customers: Whose events.
+        customers: Whose calls.
         options: How.
         screen: Told of the progress.
     """
-    with CollectorProcess(WRITE_KEY) as collector, TemporaryDirectory() as folder:
-        if options.faults:
-            collector.play(
-                "rough_day",
-                unavailable_s=2.0 * options.scale,
-                unauthorized_s=10.0 * options.scale,
-                drops=1,
-                calm_requests=2,
-            )
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        served = [
+            _serve(VENDORS[word], word, customers, options, stack)
+            for word in options.only
+            if word in VENDORS
+        ]
         file = Path(folder, "events.jsonl")
-        segment = Metered(Segment(WRITE_KEY, host=collector.url))
-        lines = Metered(JsonLines(file))
-        run = _Run((segment, lines), customers, options, screen)
+        lines = [Metered(JsonLines(file))] * ("jsonl" in options.only)
+        vendors = [each.metered for each in served]
+        run = _Run((*vendors, *lines), customers, options, screen)
         run.deliver()
+        direct = [each.kind for each in vendors if each.kind != Segment.kind]
+        arrivals = [_received(each, run, customers, direct) for each in served]
         extra = (POISON_ID,) * options.faults
-        received = collector.stats()
-        arrivals = (
-            run.arrivals(segment, examine(collector.events(), customers)),
-            run.arrivals(lines, examine(read_lines(file), customers, extra=extra)),
-        )
-        problems = [*run.problems(arrivals), *misreceived(received)]
-        if options.faults:
-            problems += unmet(received, segment.readings)
+        arrivals += [
+            run.arrivals(
+                each,
+                examine(map(read_segment, read_lines(file)), customers, extra=extra),
+            )
+            for each in lines
+        ]
         return Result(
             options=options,
             calling_s=run.calling_s,
             total_s=run.total_s,
             arrivals=arrivals,
-            collector=received,
             holds=run.holds,
             failures=run.failures,
-            problems=problems,
+            problems=list(run.problems(arrivals, [each.name for each in vendors])),
         )
+
+
+class _Served(NamedTuple):
+    """A vendor, its collector, and the destination that sends there."""
+
+    vendor: Vendor
+    collector: CollectorProcess
+    metered: Metered
+
+
+def _serve(
+    vendor: Vendor,
+    word: str,
+    customers: Sequence[Customer],
+    options: Options,
+    stack: ExitStack,
+) -> _Served:
+    """Start a vendor's collector, and its bad day if there is to be one."""
+    collector = stack.enter_context(CollectorProcess(word, KEY))
+    if options.faults:
+        # From among the first, so that their pause runs while all others are served.
+        early = sorted(customers[:40], key=lambda each: len(each.purchases))
+        throttled = [customer.id for customer in early[-THROTTLED:]]
+        collector.play(
+            vendor.preset, **bad_day(vendor.preset, options.scale, throttled)
+        )
+    return _Served(vendor, collector, Metered(vendor.connect(collector.url)))
+
+
+def _received(
+    served: _Served, run: _Run, customers: Sequence[Customer], direct: Sequence[str]
+) -> Arrivals:
+    """Examine what a vendor's collector has.
+
+    Args:
+        served: The vendor.
+        run: What the client has done.
+        customers: Whose calls should be there.
+        direct: The vendors that Segment must not serve a second time.
+    """
+    vendor, collector, metered = served
+    counts = collector.stats()
+    events = list(collector.events())
+    findings = examine(map(vendor.recognise, events), customers)
+    problems = [*misreceived(counts, vendor.poisoned * run.options.faults)]
+    if metered.kind == Segment.kind:
+        problems += resold(events, direct)
+    if run.options.faults:
+        problems += unmet(
+            counts["by_status"], findings.duplicates, metered.readings, vendor.meets
+        )
+        problems += overmet(counts["by_status"], vendor.most)
+    return run.arrivals(metered, findings, counts, problems)
 
 
 def read_lines(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -176,7 +254,7 @@ class _Run:
         self.calling_s = self.total_s = 0.0
         self._client = Client(*destinations, on_outcome=self.failures.append)
         self._customers = customers
-        self._options = options
+        self.options = options
         self._screen = screen
         self._calls = sum(1 + len(each.purchases) for each in customers)
         self._held_until_s: dict[str, float] = {}
@@ -185,21 +263,22 @@ class _Run:
 
     def deliver(self) -> None:
         """Make all calls, flush, close."""
-        threads = self._options.threads
+        threads = self.options.threads
         self._started_s = _clock.monotonic()
         with self._client, ThreadPoolExecutor(threads) as pool:
             shards = (self._customers[at::threads] for at in range(threads))
-            calling = [pool.submit(make_calls, self._client, each) for each in shards]
-            if self._options.faults:
-                self._client.track(
-                    "poisoned", ORDER, {"poison": True}, message_id=POISON_ID
-                )
+            poisoning = [self._poison] * self.options.faults
+            calling = [pool.submit(each) for each in poisoning]
+            calling += [pool.submit(make_calls, self._client, each) for each in shards]
             self._watch(calling)
             self.calling_s = _clock.monotonic() - self._started_s
             self._screen.line(f"Made {self._calls:,} calls in {self.calling_s:.2f} s.")
             self._watch([pool.submit(self._client.flush, FLUSH_TIMEOUT_S)])
             self.total_s = _clock.monotonic() - self._started_s
             self._stats = self._client.stats()
+
+    def _poison(self) -> None:
+        self._client.track("poisoned", ORDER, POISON, message_id=POISON_ID)
 
     def _watch(self, working: Sequence[Future[Any]]) -> None:
         """Look at the client's books until all of *working* is done."""
@@ -209,7 +288,7 @@ class _Run:
             future.result()
 
     def _look(self, stats: Stats, at_s: float) -> None:
-        parts = [f"{at_s:5.1f} s: {stats.accepted:,} calls"]
+        parts = []
         for name, books in stats.destinations.items():
             delivered = books.outcomes.get("delivered", 0)
             parts.append(f"{name} {delivered:,}")
@@ -224,9 +303,15 @@ class _Run:
                     f"{at_s:5.1f} s: {name} is on hold for {hold.for_s:.1f} s: "
                     f"{hold.reason}"
                 )
-        self._screen.progress(", ".join(parts))
+        self._screen.progress(f"{at_s:5.1f} s: {', '.join(parts)}")
 
-    def arrivals(self, metered: Metered, findings: Findings) -> Arrivals:
+    def arrivals(
+        self,
+        metered: Metered,
+        findings: Findings,
+        collector: Mapping[str, Any] | None = None,
+        problems: Sequence[str] = (),
+    ) -> Arrivals:
         """Sum up one destination."""
         books = self._stats.destinations[metered.name]
         return Arrivals(
@@ -236,27 +321,40 @@ class _Run:
             traffic=metered,
             seconds=max(metered.answered_at_s - self._started_s, 0.0),
             findings=findings,
+            collector=collector or {},
+            problems=problems,
         )
 
-    def problems(self, arrivals: Sequence[Arrivals]) -> Iterator[str]:
-        """Say what became of events that is neither delivery nor expected."""
+    def problems(
+        self, arrivals: Sequence[Arrivals], refusing: Sequence[str]
+    ) -> Iterator[str]:
+        """Say what became of events that is neither delivery nor expected.
+
+        Args:
+            arrivals: Of all destinations.
+            refusing: The names of those that refuse the poisoned event.
+        """
         for reason, count in self._stats.refused.items():
             yield f"{count:,} calls refused: {reason}"
         for each in arrivals:
-            yield from (f"{each.name}: {text}" for text in self._outcomes(each))
-            yield from (f"{each.name}: {text}" for text in each.findings.problems)
-            if each.findings.duplicates and not self._options.faults:
+            outcomes = self._outcomes(each, refuses=each.name in refusing)
+            found = (*outcomes, *each.findings.problems, *each.problems)
+            yield from (f"{each.name}: {text}" for text in found)
+            if each.findings.duplicates and not self.options.faults:
                 yield f"{each.name}: {each.findings.duplicates:,} duplicates"
-        told = [(each.message_id, str(each.outcome.kind)) for each in self.failures]
-        if told != [(POISON_ID, "rejected")] * self._options.faults:
-            yield f"on_outcome was told of {told or 'nothing'}"
+        told = sorted(
+            f"{each.message_id} {each.outcome.kind.value} by {each.destination}"
+            for each in self.failures
+        )
+        poisoned = [f"{POISON_ID} rejected by {name}" for name in refusing]
+        if told != sorted(poisoned) * self.options.faults:
+            yield f"on_outcome was told of {', '.join(told[:MOST_TOLD]) or 'nothing'}"
 
-    def _outcomes(self, arrivals: Arrivals) -> Iterator[str]:
+    def _outcomes(self, arrivals: Arrivals, *, refuses: bool) -> Iterator[str]:
         """Compare one destination's outcomes with what should have come out."""
         expected = Counter(delivered=self._calls)
-        if self._options.faults:
-            meets_it = arrivals.name == Segment.kind
-            expected["rejected" if meets_it else "delivered"] += 1
+        if self.options.faults:
+            expected["rejected" if refuses else "delivered"] += 1
         for kind in sorted({*expected, *arrivals.outcomes}):
             count = arrivals.outcomes.get(kind, 0)
             if count != expected[kind]:
@@ -291,26 +389,3 @@ def make_calls(client: Client, customers: Sequence[Customer]) -> None:
                 timestamp=purchase.day,
                 message_id=purchase.message_id,
             )
-
-
-def misreceived(received: Mapping[str, Any]) -> Iterator[str]:
-    """Say what the collector found wrong with what it got."""
-    for reason, count in received["rejected_by_reason"].items():
-        yield f"the collector threw {count:,} events away: {reason}"
-    if received["changed_duplicates"]:
-        count = received["changed_duplicates"]
-        yield f"{count:,} duplicates differ from the event they repeat"
-
-
-def unmet(
-    received: Mapping[str, Any], readings: Mapping[tuple[int, str], int]
-) -> Iterator[str]:
-    """Name the faults that the client never met: then the run has proved little."""
-    met = {status for status, count in received["by_status"].items() if count}
-    for status in ("400", "401", "429", "503"):
-        if status not in met:
-            yield f"fault {status} was never met"
-    if "none" not in met:
-        yield "no connection was dropped"
-    if HTML not in readings:
-        yield "no web page was met"

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from analytics_sdk import Client, Segment
+from analytics_sdk import Amplitude, Client, Mixpanel, Segment
 from analytics_sdk.cli import main
 
 pytestmark = pytest.mark.timeout(30)
@@ -50,6 +50,31 @@ def test_events_are_printed_one_a_line(start):
         ["identify", "user-1", "who:1"],
         ["alias", "old", "user-1", "alias:1"],
     ] == lines
+
+
+@pytest.mark.parametrize(
+    ("word", "make", "lines"),
+    [
+        (
+            "amplitude",
+            Amplitude,
+            ["event Paid user-1 order-1", "event $identify user-1 who-1"],
+        ),
+        (
+            "mixpanel",
+            Mixpanel,
+            ["event Paid user-1 order-1", "update $set user-1"],
+        ),
+    ],
+)
+def test_other_vendors_are_spoken(word, make, lines, start):
+    """With `--vendor` and a key it collects what that vendor's users send."""
+    process = start("collector", "--port", "0", "--vendor", word, "--key", "the-key")
+    with Client(make("the-key", host=address(process))) as client:
+        client.track("user-1", "Paid", message_id="order-1")
+        client.flush(5)
+        client.identify("user-1", {"plan": "pro"}, message_id="who-1")
+    assert lines == [" ".join(process.stdout.readline().split()) for _ in range(2)]
 
 
 def test_duplicates_and_rejections_are_told(start, post):

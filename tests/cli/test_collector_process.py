@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(30)
 @pytest.fixture
 def collector(monkeypatch, environment):
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-    with CollectorProcess("some-key") as running:
+    with CollectorProcess("segment", "some-key") as running:
         yield running
 
 
@@ -45,7 +45,7 @@ def test_unknown_preset_is_an_error(collector):
 def test_child_is_gone_after_close(monkeypatch, environment):
     """After `with`, and after a second close, nobody listens any more."""
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-    with CollectorProcess("some-key") as collector:
+    with CollectorProcess("segment", "some-key") as collector:
         port = int(collector.url.rpartition(":")[2])
         socket.create_connection(("127.0.0.1", port), timeout=3).close()
     collector.close()
@@ -57,7 +57,7 @@ def test_child_that_does_not_go_is_killed(monkeypatch, environment):
     """A child that outlasts the patience of `close` is ended by force."""
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
     monkeypatch.setattr(collector_process, "_END_S", 0.0)
-    with CollectorProcess("some-key") as collector:
+    with CollectorProcess("segment", "some-key") as collector:
         child = collector._process
     assert child.returncode is not None
 
@@ -67,4 +67,4 @@ def test_child_that_cannot_start_is_an_error(monkeypatch):
     """A child that ends before it listens is an error, not a hang."""
     monkeypatch.setattr(collector_process.sys, "executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match="ended before it listened"):
-        CollectorProcess("some-key").__enter__()
+        CollectorProcess("segment", "some-key").__enter__()

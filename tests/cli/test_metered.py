@@ -9,10 +9,13 @@ from analytics_sdk.cli.metered import Metered
 from analytics_sdk.interfaces import (
     AllDelivered,
     Bisect,
+    Delivered,
     Hold,
     HttpResponse,
     Part,
     Parts,
+    Rejected,
+    Retry,
     RetryBatch,
     Split,
 )
@@ -45,7 +48,14 @@ def test_requests_are_counted(tmp_path):
         (RetryBatch(Reason.SERVER_ERROR), "sent again (server_error)"),
         (Hold(Reason.CONFIGURATION), "destination on hold (configuration)"),
         (Bisect(), "halved to find the bad event"),
-        (Parts([]), "each by itself"),
+        (
+            Parts([Rejected(Reason.INVALID), Delivered(), Delivered()]),
+            "each by itself: delivered, rejected",
+        ),
+        (
+            Parts([Retry(0.001), Retry(), Retry(30.0)]),
+            "each by itself: parked, sent again",
+        ),
         (Split(), "split"),
     ],
 )

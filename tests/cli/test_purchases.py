@@ -9,10 +9,11 @@ from analytics_sdk.cli import purchases
 from analytics_sdk.cli.purchases import (
     ORDER,
     PUBLISHED,
-    examine,
     find_file,
     read_customers,
 )
+from analytics_sdk.cli.purchases import examine as examine_records
+from analytics_sdk.cli.vendors import read_segment
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def events(customers):
             for purchase in customer.purchases
         ]
     return made
+
+
+def examine(events, customers, **extra):
+    return examine_records(map(read_segment, events), customers, **extra)
 
 
 def test_complete_copy_has_the_published_totals(customers, events):
@@ -94,9 +99,9 @@ def test_copy_under_another_id_is_unknown(customers, events):
 def test_many_ids_are_cut(customers, events):
     """Of many missing events three are named."""
     problems = examine(events[:-10], customers).problems
-    assert problems[-1].startswith("10 missing: cdnow:")
+    assert problems[-1].startswith("10 missing: cdnow-")
     assert problems[-1].endswith(", ...")
-    assert 2 == problems[-1].count(", cdnow:")
+    assert 2 == problems[-1].count(", cdnow-")
 
 
 def test_swapped_purchases_are_out_of_order(customers, events):
@@ -128,6 +133,41 @@ def test_extra_event_must_be_there_and_counts_nowhere(customers, events):
     without = examine(events, customers, extra=["extra"])
     assert (PUBLISHED, []) == (with_it.totals, with_it.problems)
     assert ["1 missing: extra"] == without.problems
+
+
+def test_purchase_of_somebody_else_is_noticed(customers, events):
+    """An event must arrive under the customer whose it is; the totals cannot tell."""
+    events[1]["userId"] = "9999"
+    findings = examine(events, customers)
+    assert PUBLISHED == findings.totals
+    assert ["1 under another customer: cdnow-order-1"] == findings.problems
+
+
+def test_copy_that_the_vendor_cannot_recognise_is_kept_twice(customers, events):
+    """A copy under the same id and another key of the vendor's counts a second time."""
+    records = [read_segment(event) for event in events]
+    records.append(records[1]._replace(key=("another",)))
+    findings = examine_records(records, customers)
+    assert (9_277, 0) == (findings.totals.calls, findings.duplicates)
+    assert "1 kept twice: cdnow-order-1" in findings.problems
+
+
+def test_copy_that_counts_otherwise_is_noticed(customers, events):
+    """A copy of another amount is a problem, whichever of the two a vendor keeps."""
+    events.append({**events[1], "properties": {"revenue": 1, "quantity": 1}})
+    findings = examine(events, customers)
+    assert PUBLISHED == findings.totals
+    assert ["1 copies count otherwise than what they repeat"] == findings.problems
+
+
+def test_routes_keep_order_each_for_itself(customers, events):
+    """What came in by another route may have overtaken."""
+    records = [read_segment(event) for event in events]
+    records = sorted(
+        (each._replace(route=str(each.introduces)) for each in records),
+        key=lambda each: each.route,
+    )
+    assert [] == examine_records(records, customers).problems
 
 
 def test_nothing_at_all_is_no_match(customers):
