@@ -28,7 +28,7 @@ PURE_FILES := $(subst $(empty) $(empty),$(comma),$(strip \
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.core ## Replay real purchases to two destinations and check the totals.
+demo: $(VENV)/.core ## Replay real purchases to four destinations and check the totals.
 	@$(PY) -m analytics_sdk demo $(ARGS)
 
 test: $(VENV)/.test ## Run the tests (ARGS="-k name" to choose).

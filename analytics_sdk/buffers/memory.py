@@ -188,7 +188,9 @@ class MemoryBuffer:
         A call that interrupts a waiting one, from a signal handler or a finaliser, must
         not wait either.
         """
-        return not (tally.blocking or _thread.get_ident() in self._ours or _on_an_event_loop())
+        return not (
+            tally.blocking or _thread.get_ident() in self._ours or _on_an_event_loop()
+        )
 
     def _wait_for_room(self, tally: Tally, charge: int) -> bool:
         deadline_s = _clock.monotonic() + self._settings.block_timeout_s

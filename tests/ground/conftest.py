@@ -116,7 +116,7 @@ def other_pythons() -> list[str]:
 
 
 SITE = str(Path(requests.__file__).parents[1])
-"""Our dependencies are pure Python, or have a fallback that is, so others import them."""
+"""Our dependencies are pure Python, or can be, so that other Pythons import them."""
 
 PYTHONS = [sys.executable, *other_pythons()]
 
@@ -126,7 +126,13 @@ def version_of(python: str) -> str:
     return "running" if python == sys.executable else Path(python).name
 
 
-@pytest.fixture(params=PYTHONS, ids=version_of)
+@pytest.fixture(
+    params=[
+        pytest.param(each, marks=[] if each == sys.executable else pytest.mark.slow)
+        for each in PYTHONS
+    ],
+    ids=version_of,
+)
 def python(request: pytest.FixtureRequest) -> dict[str, object]:
     """Give what `run` needs to run with each Python of this machine."""
     if request.param == sys.executable:

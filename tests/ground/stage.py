@@ -34,7 +34,7 @@ def fork(child: Callable[[], object]) -> int:
     code = 1
     try:
         code = 0 if child() else 3
-    except BaseException:  # a child must never return to the parent's code
+    except BaseException:  # noqa: BLE001 - a child must never return to the parent's code
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)

@@ -24,7 +24,7 @@ from analytics_sdk import (
     plugins,
     receipts,
 )
-from analytics_sdk._client import Client
+from analytics_sdk._client import Client, _make_driver
 from analytics_sdk._coordinator import Coordinator
 from analytics_sdk._inline import Inline
 from analytics_sdk._threads import Threads
@@ -78,6 +78,7 @@ CALLED: tuple[Callable[..., Any] | type, ...] = (
         getattr(Client, name)
         for name in ("identify", "track", "page", "screen", "group", "alias", "_call")
     ),
+    _make_driver,
     Tally,
     MemoryBuffer,
     Threads.start,

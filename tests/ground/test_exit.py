@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 
 import pytest
 
@@ -209,10 +208,12 @@ hooks = []
 fork_hook, os.register_at_fork = os.register_at_fork, lambda **given: hooks.append(1)
 def cycle(number, deliver):
     client = make(URL, linger_s=60)
-    client.track("u", "Paid" if deliver else "Dropped", integrations={"All": deliver, "Segment.io": deliver})
+    client.track("u", "Paid", integrations={"All": deliver, "Segment.io": deliver})
     client.close()
 cycle(0, True)
-count = lambda: (len(os.listdir("/proc/self/fd")), threading.active_count(), atexit._ncallbacks())
+def count():
+    files = len(os.listdir("/proc/self/fd"))
+    return files, threading.active_count(), atexit._ncallbacks()
 until(lambda: threading.active_count() == 1)
 before = count()
 for number in range(1_000):
@@ -375,5 +376,3 @@ for number in range(12):
 """
     )
     assert "" == ran.err
-
-

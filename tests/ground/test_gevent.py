@@ -7,7 +7,9 @@ from tests.ground.conftest import told
 pytestmark = pytest.mark.timeout(40)
 
 BEFORE = "from gevent import monkey; monkey.patch_all()\n"
-AFTER = "from analytics_sdk import Client\nfrom gevent import monkey; monkey.patch_all()\n"
+AFTER = (
+    "from analytics_sdk import Client\nfrom gevent import monkey; monkey.patch_all()\n"
+)
 EVENTLET = "import eventlet; eventlet.monkey_patch()\n"
 
 PRELUDE = """

@@ -84,9 +84,9 @@ def play(run, tmp_path, collector):
         path = tmp_path / "program.py"
         path.write_text(PROGRAM + body)
         launch = f"""
-import runpy
 sys.argv = [{str(path)!r}, URL, {way!r}, ""]
-sys.exit(os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-W", "ignore", *sys.argv]))
+command = [sys.executable, "-W", "ignore", *sys.argv]
+sys.exit(os.spawnv(os.P_WAIT, sys.executable, command))
 """
         return run(launch, limit_s=20)
 
@@ -102,6 +102,7 @@ def test_children_deliver_as_they_end(play, collector, way):
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "forkserver", "spawn"])
 def test_workers_of_a_pool_settle(play, collector, way):
     """In a pool's workers calls are settled while they work."""
@@ -109,6 +110,7 @@ def test_workers_of_a_pool_settle(play, collector, way):
     assert ["Child"] * 6 + ["Parent"] == told(collector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_workers_of_a_pool_deliver_as_they_end(play, collector, way):
     """A pool's workers deliver what is left when the pool is closed."""
@@ -123,6 +125,7 @@ def test_client_is_not_pickled(play, collector, way):
     assert KEY not in ran.out + ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["python3.13", "python3.12", "python3.10"])
 def test_children_on_other_pythons(collector, name, tmp_path):
     """Children of fork deliver as they end, whether atexit runs in them or not."""
