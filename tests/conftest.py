@@ -38,10 +38,11 @@ def require_tool(tool: str, install_hint: str) -> None:
     the test is skipped on CI too.
 
     Args:
-        tool: A program on the path, or an importable package.
+        tool: A program on the path; with ``pip install`` as the hint, a package.
         install_hint: The command that installs it.
     """
-    if shutil.which(tool) or importlib.util.find_spec(tool):
+    package = install_hint.startswith("pip install")
+    if importlib.util.find_spec(tool) if package else shutil.which(tool):
         return
     reason = f"{tool} is not installed; to run this test: {install_hint}"
     if ON_CI and not CORE_ONLY:

