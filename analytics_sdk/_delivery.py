@@ -11,6 +11,7 @@ import heapq
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
+from math import inf
 from typing import Any
 
 from analytics_sdk._config import Delivery
@@ -130,15 +131,31 @@ class Core:
         for outlet in self.outlets:
             outlet.pull(receipts)
 
-    def stuck_until_s(self, now: float, receipt: Receipt | None = None) -> float:
-        """Return the first time at which *receipt*, or anything, may be settled."""
-        times = [
-            outlet.stuck_until_s(now, receipt)
+    def settling(
+        self, chosen: Callable[[Receipt], bool], now: float
+    ) -> dict[Receipt, float]:
+        """Return when each *chosen* event may first be settled at any destination.
+
+        Args:
+            chosen: Says which of those that are not settled.
+            now: Monotonic seconds; also the time where nothing is in the way.
+        """
+        times: dict[Receipt, float] = {}
+        for outlet in self.outlets:
+            for receipt, until_s in outlet.settling(chosen, now):
+                times[receipt] = min(until_s, times.get(receipt, inf))
+        return times
+
+    def may_settle(
+        self, chosen: Callable[[Receipt], bool], by_s: float, now: float
+    ) -> bool:
+        """Say whether any *chosen* event may be settled anywhere until *by_s*."""
+        return any(
+            until_s <= by_s
             for outlet in self.outlets
-            if (receipt is None and not outlet.idle)
-            or (receipt is not None and receipt._pending >> outlet.index & 1)
-        ]
-        return min(times, default=now)
+            if outlet.soonest_s(now) <= by_s
+            for _, until_s in outlet.settling(chosen, now)
+        )
 
     def close(self, reason: Reason) -> None:
         """Settle everything that is left as lost, for *reason*."""

@@ -32,12 +32,20 @@ class Flush(NamedTuple):
 class Scope:
     """A flush on its way: what it covers and since when."""
 
-    __slots__ = ("ask", "epochs", "started_s")
+    __slots__ = ("ask", "covers", "epochs", "started_s")
 
     def __init__(self, ask: Flush, epochs: tuple[Epoch, ...], started_s: float) -> None:
         self.ask = ask
         self.epochs = epochs
         self.started_s = started_s
+        self.covers = self._covers()
+        """Says whether an event that has come out of the buffer is in scope."""
+
+    def _covers(self) -> Callable[[Receipt], bool]:
+        if self.ask.receipts is not None:
+            return frozenset(self.ask.receipts).__contains__
+        epochs = frozenset(self.epochs)
+        return lambda receipt: receipt._epoch in epochs
 
     @property
     def pending(self) -> int:
@@ -52,13 +60,7 @@ def is_over(core: Core, scope: Scope, now: float) -> bool:
     deadline_s = scope.ask.deadline_s
     if not scope.pending or now >= deadline_s:
         return True
-    if scope.ask.receipts is None:
-        return core.stuck_until_s(now) > deadline_s
-    return all(
-        core.stuck_until_s(now, receipt) > deadline_s
-        for receipt in scope.ask.receipts
-        if receipt._pending
-    )
+    return not core.may_settle(scope.covers, deadline_s, now)
 
 
 def report(core: Core, scope: Scope, now: float) -> FlushReport:
@@ -103,22 +105,12 @@ def summed(by_destination: Mapping[str, Counter[str]]) -> FlushReport:
 
 
 def _count_held(core: Core, scope: Scope, now: float) -> int:
-    """Count the scope's events that wait for nothing but holds."""
-    if scope.ask.receipts is not None:
-        waiting = [receipt for receipt in scope.ask.receipts if receipt._pending]
-        return sum(core.stuck_until_s(now, each) > now for each in waiting)
-    shut = 0
-    for outlet in core.outlets:
-        shut |= outlet.all_held(now) << outlet.index
-    inside = {id(epoch) for epoch in scope.epochs}
-    held = {
-        receipt
-        for outlet in core.outlets
-        if shut >> outlet.index & 1
-        for receipt in outlet.waiting()
-        if receipt._pending & ~shut == 0 and id(receipt._epoch) in inside
-    }
-    return len(held)
+    """Count the scope's events that can be settled nowhere before the deadline."""
+    if not scope.pending:
+        return 0
+    after_s = max(scope.ask.deadline_s, now)
+    times = core.settling(scope.covers, now).values()
+    return sum(time_s > after_s for time_s in times)
 
 
 def by_kind(counts: Mapping[Count, int]) -> Counter[str]:
@@ -133,9 +125,10 @@ def holds(core: Core, now: float) -> dict[str, Outcome]:
     """Return, for each destination on hold, why and for how long still."""
     found: dict[str, Outcome] = {}
     for outlet in core.outlets:
-        held = [lane.held for lane in outlet.lanes.values() if lane.held]
-        if held:
-            longest = max(held, key=lambda some: some.until_s)
+        # Another thread may ask: each hold is looked at once, for it may end meanwhile.
+        lasting = [held for lane in outlet.lanes.values() if (held := lane.held)]
+        if lasting:
+            longest = max(lasting, key=lambda some: some.until_s)
             left_s = max(longest.until_s - now, 0.0)
             found[core.ledger.names[outlet.index]] = Outcome(
                 OutcomeKind.HELD, longest.reason, longest.excerpt, left_s

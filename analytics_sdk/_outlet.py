@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from analytics_sdk._batching import largest_part_bytes
 from analytics_sdk._items import Flight, Item, Tracker
 from analytics_sdk._lanes import Lane
 from analytics_sdk._ledger import Ledger
-from analytics_sdk._order import ready, urged, with_predecessors
+from analytics_sdk._order import all_before, ready, urged, with_predecessors
 from analytics_sdk._patience import TICK_S, Patience, Policy
 from analytics_sdk._verdict import Judge, Now, Reply
 from analytics_sdk.errors import Reason
@@ -25,9 +26,6 @@ from analytics_sdk.receipts import Outcome, OutcomeKind, Receipt, worst
 
 LOOKAHEAD_PARTS = 20_000
 """Most parts that one destination keeps encoded ahead of their requests."""
-
-BREAKER_FAILURES = 5
-"""Failures in a row after which a lane is tried again with one event only."""
 
 
 class Send(NamedTuple):
@@ -72,7 +70,10 @@ class Outlet:
         self.barriers: dict[Item, None] = {}
         """Unsettled barrier items: an ordered set."""
         self._bit = 1 << index
-        self._parallel_uploads = policy.parallel_uploads
+        self._wanted: set[Receipt] = set()
+        """Events that have become urgent and have not been marked so yet."""
+        self._shut = False
+        """Whether every lane was on hold when `expire` looked."""
         self._patience = Patience(self.lanes.values(), self.barriers, policy)
         self._ledger = ledger
         self._decode = decode
@@ -85,10 +86,13 @@ class Outlet:
     def prepare(self, most: int) -> bool:
         """Encode up to *most* events for lanes that could send more.
 
+        While every lane is on hold nothing is encoded, so that nothing is settled
+        before the first of them opens.
+
         Returns:
             True when there is more to encode.
         """
-        while self.inbox and self._hungry():
+        while self.inbox and not self._shut and self._hungry():
             if most <= 0:
                 return True
             most -= 1
@@ -100,22 +104,7 @@ class Outlet:
         lanes = self.lanes.values()
         if sum(map(len, lanes)) >= LOOKAHEAD_PARTS:
             return False
-        return any(map(self._lacks, lanes))
-
-    def _lacks(self, lane: Lane) -> bool:
-        """Say whether *lane* could send more than waits in it.
-
-        A lane on hold needs one event for its probe, but in a time of 400s a choice of
-        them: behind the bad ones there may be a good one.
-        """
-        if lane.held is not None and lane.era is None:
-            return not (lane.pieces or lane.flights or len(lane.pending) > lane.kept)
-        return not lane.fills(max(self._slots(lane) - len(lane.flights), 1))
-
-    def _slots(self, lane: Lane) -> int:
-        """Return how many requests of *lane* may be in flight together."""
-        serial = lane.held is not None or lane.searching or lane.failures
-        return 1 if serial else self._parallel_uploads
+        return any(map(self._patience.lacks, lanes))
 
     def _encode(self, receipt: Receipt, *, urgent: bool = False) -> None:
         """Turn an event into items of its lanes, or settle it here and now."""
@@ -159,14 +148,25 @@ class Outlet:
         return self.lanes[part.route]
 
     def pull(self, receipts: Collection[Receipt]) -> None:
-        """Make events urgent: they, and what their users' order puts before them.
+        """Make events urgent: they, and what order puts before them.
+
+        It is done when something may leave: a hold makes it useless until then.
+        """
+        self._wanted.update(each for each in receipts if each._pending & self._bit)
+
+    def _pull(self, now: float) -> None:
+        """Mark what has become urgent, once it may leave.
 
         What is in flight is marked too, so that it keeps its place if it comes back.
         """
-        wanted = {receipt for receipt in receipts if receipt._pending & self._bit}
-        if not wanted:
+        held = self._patience.all_held(now)
+        if held and (not self.inbox or self._patience.all_shut(now)):
             return
-        called = with_predecessors(reversed(self.inbox), wanted)
+        wanted = {each for each in self._wanted if each._pending & self._bit}
+        self._wanted.clear()
+        for_all = getattr(self.destination, "orders", "user") == "all"
+        before = all_before if for_all else with_predecessors
+        called = before(reversed(self.inbox), wanted)
         if called:
             inbox, self.inbox = self.inbox, deque()
             for waiter in inbox:
@@ -177,12 +177,10 @@ class Outlet:
         lanes = self.lanes.values()
         items = [item for lane in lanes for item in lane.all_items()]
         items.sort(key=lambda item: item.sequence)
-        urgent = urged(items, wanted | called)
-        if urgent:
-            for item in urgent:
-                item.urgent = True
-            for lane in lanes:
-                lane.put_in_order()
+        for item in urged(items, wanted | called):
+            item.urgent = True
+        for lane in lanes:
+            lane.put_in_order()
 
     def rush(self, now: float) -> None:
         """Let everything accepted until *now* leave without waiting for company."""
@@ -196,6 +194,8 @@ class Outlet:
         Args:
             now: Monotonic seconds.
         """
+        if self._wanted:
+            self._pull(now)
         for lane in self.lanes.values():
             while self._may_send(lane) and self._due(lane, now):
                 piece = bool(lane.pieces)
@@ -210,19 +210,10 @@ class Outlet:
         """Say whether the lane has something to send, and room for a request."""
         if not lane.pending and not lane.pieces:
             return False
-        return len(lane.flights) < self._slots(lane)
+        return len(lane.flights) < self._patience.slots(lane)
 
     def _due(self, lane: Lane, now: float) -> bool:
-        held = lane.held
-        if held is not None:
-            if now < held.until_s:
-                return False
-            tired = lane.failures >= BREAKER_FAILURES
-            lane.probe_next = held.configuration or tired
-            return True
-        if lane.pieces or lane.full or self.inbox:
-            return True
-        return self._patience.ripe_s(lane, now) <= now
+        return self._patience.due(lane, now, more=bool(self.inbox))
 
     def _take(self, lane: Lane, now: float) -> list[Item]:
         blocked = {
@@ -295,6 +286,7 @@ class Outlet:
 
     def expire(self, now: float) -> None:
         """Give up on what has been retried for too long."""
+        self._shut = self._patience.all_shut(now)
         word = Outcome(OutcomeKind.LOST, Reason.EXPIRED)
         for lane in self.lanes.values():
             gone = self._patience.too_old(lane, now)
@@ -322,24 +314,28 @@ class Outlet:
         """
         times = self._patience.times(now)
         if self.inbox:
-            hungry = self._hungry()
+            hungry = self._hungry() and not self._patience.all_shut(now)
             left_s = self._patience.unsorted_left_s(self.inbox[0], now)
             times.append(now + max(0.0 if hungry else left_s, TICK_S))
         return min((time for time in times if now < time < inf), default=None)
 
-    def stuck_until_s(self, now: float, receipt: Receipt | None = None) -> float:
-        """Return the first time at which something here may be settled.
+    def settling(
+        self, chosen: Callable[[Receipt], bool], now: float
+    ) -> Iterator[tuple[Receipt, float]]:
+        """Yield each *chosen* event here, and when it may first be settled here.
 
         Args:
-            now: Monotonic seconds; also the answer where nothing is in the way.
-            receipt: The event in question; None asks for any of them.
+            chosen: Says which.
+            now: Monotonic seconds; also the time where nothing is in the way.
         """
-        if receipt is not None:
-            return self._patience.settles_s(receipt, now)
-        times = self._patience.moves(now)
-        if self.inbox:
-            times.append(self._patience.unsorted_settles_s(self.inbox[0], now))
-        return min(times, default=now)
+        yield from self._patience.settling(chosen, now)
+        yield from self._patience.unsorted_settling(filter(chosen, self.inbox), now)
+
+    def soonest_s(self, now: float) -> float:
+        """Return a time before which nothing here can be settled, found fast."""
+        first = islice(self.inbox, 1)
+        times = [time for _, time in self._patience.unsorted_settling(first, now)]
+        return min([self._patience.soonest_s(now), *times])
 
     @property
     def last_error(self) -> Outcome | None:
@@ -370,12 +366,11 @@ class Outlet:
         """
         items = [item for lane in self.lanes.values() for item in lane.waiting()]
         items.sort(key=lambda item: item.sequence)
-        plain = [item.receipt for item in items if not item.urgent]
-        urgent = [item.receipt for item in items if item.urgent]
-        waiting = dict.fromkeys([*plain, *self.inbox, *urgent])
+        urgent = {item.receipt for item in items if item.urgent} | self._wanted
+        waiting = dict.fromkeys([*(item.receipt for item in items), *self.inbox])
         flying = self.in_flight()
         found = (receipt for receipt in waiting if receipt not in flying)
-        return sorted(found, key=lambda receipt: receipt._born_s)
+        return sorted(found, key=lambda each: (each._born_s, each in urgent))
 
     def in_flight(self) -> set[Receipt]:
         """Return the events that have left and are not answered."""
@@ -389,6 +384,7 @@ class Outlet:
             if gone:
                 lane.remove(gone)
         self.inbox = deque(r for r in self.inbox if r._pending & self._bit)
+        self._wanted = {r for r in self._wanted if r._pending & self._bit}
 
     def close(self, outcome: Outcome) -> None:
         """Settle everything that is left with *outcome*."""

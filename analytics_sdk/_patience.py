@@ -1,12 +1,14 @@
 """Patience: when lanes have something to do, when they may, and when they give up.
 
 It looks at lanes and times and changes nothing but a lane's bound on the age of its
-parts; what it finds is done elsewhere.
+parts and what its next request is; what it finds is done elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache, partial
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
@@ -16,6 +18,9 @@ from analytics_sdk.receipts import Receipt
 
 TICK_S = 0.001
 """The shortest wait: a rounding error must not make a busy loop."""
+
+BREAKER_FAILURES = 5
+"""Failures in a row after which a lane is tried again with one event only."""
 
 
 class Policy(NamedTuple):
@@ -44,8 +49,45 @@ class Patience:
         self._lanes = lanes
         self._barriers = barriers
         self._linger_s = policy.linger_s
+        self._parallel_uploads = policy.parallel_uploads
         limit_s = policy.give_up_after_s
         self._limit_s = inf if limit_s is None else limit_s
+
+    # -- leaving -----------------------------------------------------------
+
+    def slots(self, lane: Lane) -> int:
+        """Return how many requests of *lane* may be in flight together."""
+        serial = lane.held is not None or lane.searching or lane.failures
+        return 1 if serial else self._parallel_uploads
+
+    def lacks(self, lane: Lane) -> bool:
+        """Say whether *lane* could send more than waits in it.
+
+        A lane on hold needs one event for its probe, but in a time of 400s a choice of
+        them: behind the bad ones there may be a good one.
+        """
+        if lane.held is not None and lane.era is None:
+            return not (lane.pieces or lane.flights or len(lane.pending) > lane.kept)
+        return not lane.fills(max(self.slots(lane) - len(lane.flights), 1))
+
+    def due(self, lane: Lane, now: float, *, more: bool) -> bool:
+        """Say whether *lane*'s next request should leave; after a hold, as a probe.
+
+        Args:
+            lane: Has something to send.
+            now: Monotonic seconds.
+            more: Whether events wait outside the lanes.
+        """
+        held = lane.held
+        if held is not None:
+            if now < held.until_s:
+                return False
+            tired = lane.failures >= BREAKER_FAILURES
+            lane.probe_next = held.configuration or tired
+            return True
+        if lane.pieces or lane.full or more:
+            return True
+        return self.ripe_s(lane, now) <= now
 
     # -- company -----------------------------------------------------------
 
@@ -120,31 +162,55 @@ class Patience:
                 times.append(self.gives_up_s(lane, lane.oldest_s, now))
         return times
 
-    def moves(self, now: float) -> list[float]:
-        """Return times of which the first is when anything in a lane may be settled."""
-        if any(lane.flights for lane in self._lanes):
-            return [now]
-        if self._tangled:
-            return [time for _, time in self._settling(now)]
-        return [
+    def all_shut(self, now: float) -> bool:
+        """Say whether every lane, with work or without, is on hold beyond *now*."""
+        return min(opens_s(lane, now) for lane in self._lanes) > now
+
+    # -- when something may be settled --------------------------------------
+
+    def soonest_s(self, now: float) -> float:
+        """Return a time before which nothing in a lane can be settled, found fast."""
+        times = (
             min(opens_s(lane, now), self.gives_up_s(lane, lane.oldest_s, now))
             for lane in self._lanes
             if lane.busy
-        ]
+        )
+        flying = any(lane.flights for lane in self._lanes)
+        return now if flying else min(times, default=inf)
 
-    def settles_s(self, receipt: Receipt, now: float) -> float:
-        """Return the first time at which *receipt* may be settled."""
-        if len(self._lanes) > 1 or self._tangled:
-            times = [t for item, t in self._settling(now) if item.receipt is receipt]
-            if times:
-                return max(times)
-        flying = (item.receipt for lane in self._lanes for item in lane.in_flight())
-        return now if receipt in flying else self.unsorted_settles_s(receipt, now)
+    def settling(
+        self, chosen: Callable[[Receipt], bool], now: float
+    ) -> Iterator[tuple[Receipt, float]]:
+        """Yield each *chosen* event in the lanes, and when it may first be settled.
 
-    def unsorted_settles_s(self, receipt: Receipt, now: float) -> float:
-        """Return the first time at which any lane may settle *receipt*."""
+        One pass for all of them, in which the sure ones come early: who looks for the
+        first that may be settled soon needs not go on.
+        """
+        several_s: dict[Receipt, float] = {}
+        flying = ((item, now) for lane in self._lanes for item in lane.in_flight())
+        for item, until_s in chain(flying, self._settling(now)):
+            receipt = item.receipt
+            if not chosen(receipt):
+                continue
+            if item.tracker is None:
+                yield receipt, until_s
+            else:  # it is settled with its last part
+                several_s[receipt] = max(until_s, several_s.get(receipt, now))
+        yield from several_s.items()
+
+    def unsorted_settling(
+        self, receipts: Iterable[Receipt], now: float
+    ) -> Iterator[tuple[Receipt, float]]:
+        """Yield events that are in no lane yet, and when any may first settle them."""
         soonest_s = min(opens_s(lane, now) for lane in self._lanes)
-        return min(soonest_s, now + max(self.unsorted_left_s(receipt, now), TICK_S))
+        given_up_s: dict[float, float] = {}
+        for receipt in receipts:
+            until_s = given_up_s.get(receipt._born_s)
+            if until_s is None:
+                left_s = self.unsorted_left_s(receipt, now)
+                until_s = min(soonest_s, now + max(left_s, TICK_S))
+                given_up_s[receipt._born_s] = until_s
+            yield receipt, until_s
 
     @property
     def _tangled(self) -> bool:
@@ -160,11 +226,15 @@ class Patience:
         Args:
             now: Monotonic seconds; the time where nothing is in the way.
         """
-        waiting = [(item, lane) for lane in self._lanes for item in lane.waiting()]
-        waiting.sort(key=lambda pair: pair[0].sequence)
+        if not self._tangled:
+            for item, lane, end_s in self._waiting(now):
+                yield item, min(opens_s(lane, now), end_s)
+            return
         over_s: dict[tuple[str | None, bool, str], float] = {}
         """By lane (None: any), barriers only or not, and key: when the last is over."""
-        for item, lane in waiting:
+        for item, lane, end_s in sorted(
+            self._waiting(now), key=lambda each: each[0].sequence
+        ):
             barrier = item.part.barrier
             until_s = opens_s(lane, now)
             for key in item.keys:
@@ -173,8 +243,7 @@ class Patience:
                     follows.append((None, False, key))
                 earlier_s = (over_s.get(at, now) for at in follows)
                 until_s = max(until_s, lane.parked.get(key, now), *earlier_s)
-            born_s = item.receipt._born_s
-            until_s = min(until_s, self.gives_up_s(lane, born_s, now))
+            until_s = min(until_s, end_s)
             yield item, until_s
             for key in item.keys:
                 for at in (
@@ -183,6 +252,18 @@ class Patience:
                     (None, barrier, key),
                 ):
                     over_s[at] = max(until_s, over_s.get(at, now))
+
+    def _waiting(self, now: float) -> Iterator[tuple[Item, Lane, float]]:
+        """Yield each part that waits, its lane, and when that is over in any case.
+
+        Then it is given up; a suspect's fate may come with any answer.
+        """
+        for lane in self._lanes:
+            gives_up_s = cache(partial(self.gives_up_s, lane, now=now))
+            loose = set(lane.suspects) if lane.flights else ()
+            for item in lane.waiting():
+                born_s = item.receipt._born_s
+                yield item, lane, now if item in loose else gives_up_s(born_s)
 
 
 def opens_s(lane: Lane, now: float) -> float:

@@ -208,6 +208,10 @@ class Destination(Protocol):
             catalogue names.
         takes: The call types that it has a use for.
         limits: What a request may hold, by route.
+
+    Two more may be there.  ``verbatim = True`` says that parts are the events as they
+    are, so that an event's size can be judged at the call.  ``orders = "all"`` says
+    that all events keep their order, not only those of one user.
     """
 
     @property

@@ -291,7 +291,8 @@ class FlushReport:
         counts: Events by outcome word, over all destinations.
         by_destination: The same for each destination.
         pending: Events that are not settled everywhere.
-        held: Of those, the ones whose destination is on hold beyond the deadline.
+        held: Of those, the ones that can be settled nowhere before the deadline:
+            everything that they wait for is on hold beyond it.
         stored: Of those, the ones that are stored at the configured durability.
         holds: For each destination on hold: why, and for how long still.
         elapsed_s: How long the flush took.

@@ -208,7 +208,7 @@ def test_stuck_until(a, b, until_s, of_one):
         if reading is not None:
             bench.reply(send, reading)
     assert [] == bench.left()
-    assert until_s == bench.core.stuck_until_s(0.0, receipt if of_one else None)
+    assert until_s == bench.stuck_until_s(0.0, receipt if of_one else None)
 
 
 def test_stuck_receipt_beside_strangers():
@@ -218,8 +218,8 @@ def test_stuck_receipt_beside_strangers():
     bench.run(scripted(Hold(Reason.QUOTA, 60.0)))
     bench.accept(both("e2", to=(A,)))
     bench.leave()
-    assert 60.0 == bench.core.stuck_until_s(0.0, receipt)
-    assert 0.0 == bench.core.stuck_until_s(0.0)
+    assert 60.0 == bench.stuck_until_s(0.0, receipt)
+    assert 0.0 == bench.stuck_until_s(0.0)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from analytics_sdk._encode import make_encoder
 from analytics_sdk._enrich import Enricher, Stamp
-from analytics_sdk.errors import Reason, RefusedError
 from analytics_sdk._head import _HEAD, Head, read_head
+from analytics_sdk.errors import Reason, RefusedError
 from analytics_sdk.events import (
     CALL_TYPES,
     Alias,
@@ -560,8 +560,10 @@ def test_alias_of_three_ids_joins_the_user_and_the_previous_one():
             Head("track", ("u",)),
         ),
         (
-            b'{"messageId":"m","timestamp":"t","type":"alias",'
-            b'"previousId":"p","userId":"\\u0075"}',
+            (
+                b'{"messageId":"m","timestamp":"t","type":"alias",'
+                b'"previousId":"p","userId":"\\u0075"}'
+            ),
             Head("alias", ("u", "p")),
         ),
     ],

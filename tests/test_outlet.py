@@ -798,7 +798,7 @@ def test_stuck_until(reading, until_s, of_one):
     if reading is not None:
         bench.reply(send, reading)
     assert [] == bench.left()
-    stuck_s = bench.core.stuck_until_s(0.0, receipt if of_one else None)
+    stuck_s = bench.stuck_until_s(0.0, receipt if of_one else None)
     assert until_s == stuck_s
 
 
@@ -806,10 +806,10 @@ def test_stuck_until_of_what_lingers():
     """An event that only waits for company is not stuck."""
     bench = lingering()
     (receipt,) = bench.accept(*events(1))
-    assert 0.0 == bench.core.stuck_until_s(0.0, receipt)
+    assert 0.0 == bench.stuck_until_s(0.0, receipt)
     bench.leave()
-    assert 0.0 == bench.core.stuck_until_s(0.0, receipt)
-    assert 0.0 == bench.core.stuck_until_s(0.0)
+    assert 0.0 == bench.stuck_until_s(0.0, receipt)
+    assert 0.0 == bench.stuck_until_s(0.0)
 
 
 def test_stuck_until_of_what_is_not_encoded():
@@ -819,10 +819,10 @@ def test_stuck_until_of_what_is_not_encoded():
     bench.run(scripted(RetryBatch(Reason.RATE_LIMITED, 60.0)))
     (receipt,) = bench.accept(event("x"))
     bench.leave()
-    assert 60.0 == bench.core.stuck_until_s(1.0, receipt)
-    assert 60.0 == bench.core.stuck_until_s(1.0)
+    assert 60.0 == bench.stuck_until_s(1.0, receipt)
+    assert 60.0 == bench.stuck_until_s(1.0)
     bench.now = 70.0
-    assert 70.0 == bench.core.stuck_until_s(70.0, receipt)
+    assert 70.0 == bench.stuck_until_s(70.0, receipt)
 
 
 def test_stuck_until_of_an_open_user():
@@ -834,9 +834,9 @@ def test_stuck_until_of_an_open_user():
     bench.now = 1.0
     own, stranger = bench.accept(event("e2", "a"), event("e3", "b"))
     bench.leave()
-    assert 7.0 == bench.core.stuck_until_s(1.0, own)
-    assert 1.0 == bench.core.stuck_until_s(1.0, stranger)
-    assert 1.0 == bench.core.stuck_until_s(1.0)
+    assert 7.0 == bench.stuck_until_s(1.0, own)
+    assert 1.0 == bench.stuck_until_s(1.0, stranger)
+    assert 1.0 == bench.stuck_until_s(1.0)
 
 
 def test_stuck_until_of_what_is_joined():
@@ -846,7 +846,7 @@ def test_stuck_until_of_what_is_joined():
     bench.run(scripted(Parts([Retry(7.0)])))
     _, receipt = bench.accept(event("e2", "a", "b"), event("e3", "b"))
     bench.leave()
-    assert 7.0 == bench.core.stuck_until_s(0.0, receipt)
+    assert 7.0 == bench.stuck_until_s(0.0, receipt)
 
 
 def test_stuck_until_behind_a_barrier():
@@ -856,7 +856,7 @@ def test_stuck_until_behind_a_barrier():
     bench.run(scripted(Hold(Reason.CONFIGURATION, 60.0)))
     (receipt,) = bench.accept(event("y", "u", route="b"))
     bench.leave()
-    assert 60.0 == bench.core.stuck_until_s(0.0, receipt)
+    assert 60.0 == bench.stuck_until_s(0.0, receipt)
 
 
 @pytest.mark.parametrize(
@@ -874,17 +874,17 @@ def test_stuck_until_with_several_routes(routes, until_s):
     parts = [{"route": route} for route in routes]
     (receipt,) = bench.accept(event("e1", "u", parts=parts))
     bench.leave()
-    assert until_s == bench.core.stuck_until_s(0.0, receipt)
+    assert until_s == bench.stuck_until_s(0.0, receipt)
 
 
 def test_stuck_until_while_something_flies():
     """While anything is in flight, something may be settled at any moment."""
     bench = two_routes()
     hold_route_a(bench, Hold(Reason.CONFIGURATION, 60.0), "x")
-    assert 60.0 == bench.core.stuck_until_s(0.0)
+    assert 60.0 == bench.stuck_until_s(0.0)
     bench.accept(event("e1", "u", route="b"))
     bench.leave()
-    assert 0.0 == bench.core.stuck_until_s(0.0)
+    assert 0.0 == bench.stuck_until_s(0.0)
 
 
 def test_stuck_until_it_is_given_up():
@@ -893,7 +893,7 @@ def test_stuck_until_it_is_given_up():
     (old,) = bench.accept(event("old"))
     bench.now = 4.0
     bench.run(scripted(RetryBatch(Reason.RATE_LIMITED, 10.0)))
-    assert 10.0 == bench.core.stuck_until_s(4.0, old)
+    assert 10.0 == bench.stuck_until_s(4.0, old)
 
 
 # -- looking, and the end --------------------------------------------------------
@@ -1022,3 +1022,27 @@ def test_close_settles_everything():
     bench.reply(send, AllDelivered())
     assert "lost(exit)" == word(receipts[0].outcome)
     assert [] == bench.left()
+
+
+def test_urgent_event_keeps_an_order_that_holds_for_all():
+    """Where all events are in one order, an urgent one brings along all before it."""
+    toy = Toy(main=Limits(events=2))
+    toy.orders = "all"
+    bench = Bench(toy)
+    receipts = bench.accept(*[event(f"e{at}", f"u{at}", key="one") for at in range(6)])
+    bench.pull(receipts[4])
+    assert ["e0 e1", "e2 e3", "e4 e5"] == bench.run(delivering)
+
+
+def test_pull_costs_nothing_while_nothing_may_leave():
+    """Behind a hold nothing is searched or encoded for an urgent event."""
+    bench = Bench(Toy(main=Limits(events=2)))
+    bench.accept(*events(9))
+    bench.run(scripted(Hold(Reason.CONFIGURATION, 60.0)))
+    (urgent,) = bench.accept(event("x", "z"))
+    bench.leave()
+    waiting = list(bench.outlet.inbox)
+    bench.pull(urgent)
+    bench.leave()
+    assert waiting == list(bench.outlet.inbox)
+    assert (60.0, "x") == bench.run_until(60.0, delivering)[0]

@@ -21,7 +21,7 @@ def test_barrier_is_stuck_behind_its_users_part_on_a_held_route():
     bench.run(always(WRONG_KEY))
     (barrier,) = bench.accept(event("e2", "a", route="main", barrier=True))
     bench.leave()
-    assert 60.0 == bench.core.stuck_until_s(0.0, barrier)
+    assert 60.0 == bench.stuck_until_s(0.0, barrier)
 
 
 def test_event_that_is_not_encoded_may_go_to_the_lane_that_opens_first():
@@ -32,7 +32,7 @@ def test_event_that_is_not_encoded_may_go_to_the_lane_that_opens_first():
     bench.reply(main, WRONG_KEY)
     bench.reply(side, Hold(Reason.CONFIGURATION, 20.0))
     (late,) = bench.accept(event("e3"))
-    assert 20.0 == bench.core.stuck_until_s(0.0, late)
+    assert 20.0 == bench.stuck_until_s(0.0, late)
 
 
 def test_each_event_is_given_up_at_its_own_time():

@@ -692,3 +692,16 @@ def test_suspects_hold_back_a_barrier_of_their_user():
     assert ["pending"] * 3 == fates(receipts)
     bench.accept(event("x", "a", route="other", barrier=True))
     assert "x" not in " ".join(bench.left()).split()
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [AllDelivered("old"), Parts([Delivered("old")])],
+    ids=["all", "part"],
+)
+def test_warning_of_the_vendor_is_kept(reading):
+    """What the vendor remarks on an event that it has taken is in the outcome."""
+    bench = Bench()
+    (receipt,) = bench.accept(event("e1", "a"))
+    bench.run(always(reading))
+    assert "old" == receipt.outcome.excerpt

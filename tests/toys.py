@@ -204,6 +204,11 @@ class Bench:
         """Make events urgent."""
         self.core.pull(receipts)
 
+    def stuck_until_s(self, now: float, receipt: Receipt | None = None) -> float:
+        """Return when *receipt*, or the first of all, may be settled; *now* if none."""
+        times = self.core.settling(lambda each: receipt in (None, each), now)
+        return min(times.values(), default=now)
+
     def reply(self, send: Send, reading: object) -> None:
         """Answer a request."""
         self.core.replied(send, answer(reading), Now(self.now, self.jitter))

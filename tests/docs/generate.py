@@ -56,7 +56,7 @@ NUMBERS = (
     ("_retry.PROBE_CAP_S", "longest wait between probes"),
     ("_retry.LONGEST_S", "longest wait that `Retry-After` can ask for"),
     ("_config.Delivery.give_up_after_s", "give-up time in memory"),
-    ("_outlet.BREAKER_FAILURES", "failures in a row that make the next try a probe"),
+    ("_patience.BREAKER_FAILURES", "failures in a row that make the next try a probe"),
     ("_verdict.SUSPECTS", "events refused alone that end a search, nothing delivered"),
     ("_verdict.DOUBT", "of these, how many make us doubt the configuration"),
     ("_verdict.TRUST", "refused alone in a row that do so after a success"),

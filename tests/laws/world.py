@@ -32,6 +32,7 @@ from analytics_sdk.interfaces import (
     TransportError,
 )
 from analytics_sdk.receipts import OutcomeKind, Receipt
+from tests.laws.flushes import Flushes
 from tests.toys import Toy, answer
 
 SLICE = 3
@@ -77,14 +78,20 @@ class World:
     """Runs a core as the coordinator does, and checks every law after every turn."""
 
     def __init__(
-        self, toys: Sequence[Marked], settings: Delivery, *, keeps: bool
+        self,
+        toys: Sequence[Marked],
+        settings: Delivery,
+        *,
+        keeps: bool,
+        start_s: float = 1000.0,
     ) -> None:
         self.core = Core(toys, settings, report=True, keeps=keeps)
         self.toys = toys
         self.names = tuple(toy.name for toy in toys)
         self.settings = settings
         self.limit_s = inf if keeps else settings.give_up_after_s
-        self.now = 1000.0
+        self.now = start_s
+        self.flushes = Flushes(self.core)
         self.receipts: list[Receipt] = []
         self.charges: dict[Receipt, int] = {}
         self.born_s: dict[Receipt, float] = {}
@@ -159,10 +166,15 @@ class World:
         """Let somebody wait for events."""
         self.core.pull(receipts)
 
+    def flush(self, timeout_s: float, chosen: tuple[Receipt, ...] | None) -> None:
+        """Let somebody flush everything, or what is *chosen*."""
+        self.flushes.begin(self.now, timeout_s, self.receipts, chosen)
+
     def close(self) -> None:
         """Let the time be up."""
         self.core.close(Reason.EXIT)
         self.flights.clear()
+        self.flushes.forget_promises()
         self.closed = True
 
     def turn(self) -> list[Send]:
@@ -189,6 +201,7 @@ class World:
         self._check_books()
         self._check_places()
         self._check_times()
+        self.flushes.check(self.now)
         return sends
 
     # -- what must hold of a request ---------------------------------------
@@ -269,6 +282,8 @@ class World:
             assert outcome.terminal
             assert (receipt, index) not in self.ends
             self.ends[receipt, index] = outcome.kind
+            if outcome.kind is OutcomeKind.EVICTED:
+                self.flushes.forget_promises()
             if outcome.reason is Reason.EXPIRED:
                 assert self.now - self.born_s[receipt] >= self.limit_s - 1e-6
         ledger.notices = []
@@ -361,6 +376,7 @@ class World:
             if due_s is not None:
                 self.now = due_s
         self.turn()
+        assert self.flushes.all_over()
         assert 0 == self.core.ledger.unsettled
         assert [0] * len(self.toys) == self.core.ledger.sole_bytes
         for receipt in self.receipts:
