@@ -504,3 +504,11 @@ def test_relay_counts_repairs():
     """What a plugin adds and cannot be encoded is marked and counted."""
     payload = {**payload_of(Identify(user_id="u")), "odd": object(), "more": "\ud800"}
     assert 2 == make_enricher().relay(payload).repaired
+
+
+def test_relay_refuses_an_event_without_ids():
+    """A plugin that takes all ids away leaves nothing that a vendor would keep."""
+    payload = {**dict.fromkeys(MEMBERS[:3], "x"), "event": "e", "properties": {}}
+    with pytest.raises(RefusedError, match="ids") as caught:
+        make_enricher().relay(payload)
+    assert Reason.NO_ID is caught.value.reason

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from analytics_sdk import Client, ConfigError, Outcome, OutcomeKind, Reason, Segment
+from analytics_sdk._environment import client_arguments
 from analytics_sdk.collector import Collector
 
 SECRET = "s3cret-write-key"
@@ -121,3 +122,29 @@ def test_arguments_win_over_the_environment(setenv):
     setenv(SEGMENT_WRITE_KEY=SECRET, STRICT="1", ENABLED="1")
     client = Client.from_env(strict=False, enabled=False)
     assert Reason.DISABLED is client.track("u-1").outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind", "host"),
+    [
+        ({"AMPLITUDE_API_KEY": SECRET}, "Amplitude", "api2.amplitude.com"),
+        (
+            {"AMPLITUDE_API_KEY": SECRET, "AMPLITUDE_REGION": "EU"},
+            "Amplitude",
+            "api.eu.amplitude.com",
+        ),
+        ({"MIXPANEL_TOKEN": SECRET}, "Mixpanel", "api.mixpanel.com"),
+        (
+            {"MIXPANEL_TOKEN": SECRET, "MIXPANEL_REGION": "in"},
+            "Mixpanel",
+            "api-in.mixpanel.com",
+        ),
+    ],
+)
+def test_other_vendors_come_from_their_keys(setenv, variables, kind, host):
+    """A vendor's key makes a destination, in the region that is named."""
+    setenv(**variables)
+    [destination], _ = client_arguments()
+    addresses = getattr(destination, "urls", None) or {"": destination.url}
+    assert kind == destination.kind
+    assert host in "".join(addresses.values())

@@ -74,7 +74,8 @@ def run_program(
         process.send_signal(signal.SIGABRT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(1)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
     return Ran(process.returncode, out, err, time.monotonic() - began_s)
 
